@@ -1901,8 +1901,12 @@ func (*JoinReply) Descriptor() ([]byte, []int) {
 	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
+// IdentityRequest asks who a coordinator is. With a founder it also asks the
+// coordinator to take part in founding a new cluster of exactly these members.
 type IdentityRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Founder       string                 `protobuf:"bytes,1,opt,name=founder,proto3" json:"founder,omitempty"`
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1937,6 +1941,20 @@ func (*IdentityRequest) Descriptor() ([]byte, []int) {
 	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
+func (x *IdentityRequest) GetFounder() string {
+	if x != nil {
+		return x.Founder
+	}
+	return ""
+}
+
+func (x *IdentityRequest) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 type IdentityReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1944,6 +1962,13 @@ type IdentityReply struct {
 	HasState      bool                   `protobuf:"varint,3,opt,name=has_state,json=hasState,proto3" json:"has_state,omitempty"`
 	Leader        string                 `protobuf:"bytes,4,opt,name=leader,proto3" json:"leader,omitempty"`
 	Configuration *Configuration         `protobuf:"bytes,5,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	Role          string                 `protobuf:"bytes,6,opt,name=role,proto3" json:"role,omitempty"` // leader, follower, candidate, shutdown
+	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	LastIndex     uint64                 `protobuf:"varint,8,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	LastContactMs int64                  `protobuf:"varint,9,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since it heard its leader, -1 = never
+	Version       string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
+	Quiet         bool                   `protobuf:"varint,11,opt,name=quiet,proto3" json:"quiet,omitempty"`   // in its quiet time: agrees to no fence
+	Founds        bool                   `protobuf:"varint,12,opt,name=founds,proto3" json:"founds,omitempty"` // agrees to found a cluster as asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2011,6 +2036,55 @@ func (x *IdentityReply) GetConfiguration() *Configuration {
 		return x.Configuration
 	}
 	return nil
+}
+
+func (x *IdentityReply) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *IdentityReply) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *IdentityReply) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *IdentityReply) GetLastContactMs() int64 {
+	if x != nil {
+		return x.LastContactMs
+	}
+	return 0
+}
+
+func (x *IdentityReply) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *IdentityReply) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
+func (x *IdentityReply) GetFounds() bool {
+	if x != nil {
+		return x.Founds
+	}
+	return false
 }
 
 type StatusRequest struct {
@@ -4066,14 +4140,25 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x14\n" +
 	"\x05store\x18\x03 \x01(\tR\x05store\"\v\n" +
-	"\tJoinReply\"\x11\n" +
-	"\x0fIdentityRequest\"\xb0\x01\n" +
+	"\tJoinReply\"E\n" +
+	"\x0fIdentityRequest\x12\x18\n" +
+	"\afounder\x18\x01 \x01(\tR\afounder\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\"\xf8\x02\n" +
 	"\rIdentityReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1b\n" +
 	"\thas_state\x18\x03 \x01(\bR\bhasState\x12\x16\n" +
 	"\x06leader\x18\x04 \x01(\tR\x06leader\x12@\n" +
-	"\rconfiguration\x18\x05 \x01(\v2\x1a.holdfast.v1.ConfigurationR\rconfiguration\"%\n" +
+	"\rconfiguration\x18\x05 \x01(\v2\x1a.holdfast.v1.ConfigurationR\rconfiguration\x12\x12\n" +
+	"\x04role\x18\x06 \x01(\tR\x04role\x12#\n" +
+	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\b \x01(\x04R\tlastIndex\x12&\n" +
+	"\x0flast_contact_ms\x18\t \x01(\x03R\rlastContactMs\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\tR\aversion\x12\x14\n" +
+	"\x05quiet\x18\v \x01(\bR\x05quiet\x12\x16\n" +
+	"\x06founds\x18\f \x01(\bR\x06founds\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xb7\x02\n" +
 	"\x11CoordinatorStatus\x12\x12\n" +
