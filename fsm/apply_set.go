@@ -63,7 +63,7 @@ func (t *transition) claim(next, old *Set) *Refusal {
 	for i := range next.Addresses {
 		a := &next.Addresses[i]
 		owner, owned := t.owner(a.Addr())
-		if claim, ok := kept[a.Addr()]; ok && owned && owner == next.Name {
+		if claim, ok := kept[a.Addr()]; ok {
 			a.Claim = claim
 			continue
 		}
@@ -164,7 +164,7 @@ func differences(old, next *Set) string {
 	for _, a := range next.Addresses {
 		was, ok := before[a.Addr()]
 		switch {
-		case !ok || was.Claim != a.Claim:
+		case !ok:
 			added++
 		case was != a:
 			altered++

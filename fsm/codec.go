@@ -292,7 +292,7 @@ type drainJSON struct {
 
 // drainRows and drainMap turn the drained hosts into rows by name and back.
 func drainRows(drained map[string]string) []drainJSON {
-	rows := make([]drainJSON, 0, len(drained))
+	var rows []drainJSON
 	for _, host := range slices.Sorted(maps.Keys(drained)) {
 		rows = append(rows, drainJSON{host, drained[host]})
 	}
@@ -300,6 +300,9 @@ func drainRows(drained map[string]string) []drainJSON {
 }
 
 func drainMap(rows []drainJSON) (map[string]string, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
 	drained := make(map[string]string, len(rows))
 	for _, row := range rows {
 		if _, ok := drained[row.Host]; ok {
@@ -312,19 +315,15 @@ func drainMap(rows []drainJSON) (map[string]string, error) {
 
 // restoreJSON is the JSON form of a RestoreSets.
 type restoreJSON struct {
-	Sets    []Set       `json:"sets"`
-	Drained []drainJSON `json:"drained"`
+	Sets    []Set       `json:"sets,omitzero"`
+	Drained []drainJSON `json:"drained,omitzero"`
 	Paused  bool        `json:"paused,omitzero"`
 	Cause   string      `json:"cause,omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (op RestoreSets) MarshalJSON() ([]byte, error) {
-	sets := op.Sets
-	if sets == nil {
-		sets = []Set{} // null is refused
-	}
-	return json.Marshal(restoreJSON{sets, drainRows(op.Drained), op.Paused, op.Cause})
+	return json.Marshal(restoreJSON{op.Sets, drainRows(op.Drained), op.Paused, op.Cause})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.

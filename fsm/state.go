@@ -60,8 +60,8 @@ type Candidate struct {
 // Set is a named group of virtual IP addresses that are held together.
 type Set struct {
 	Name         string        `json:"name"`
-	Addresses    []Address     `json:"addresses"`  // sorted by address
-	Candidates   []Candidate   `json:"candidates"` // sorted by priority, highest first, then host
+	Addresses    []Address     `json:"addresses,omitzero"`  // sorted by address
+	Candidates   []Candidate   `json:"candidates,omitzero"` // sorted by priority, highest first, then host
 	Preempt      bool          `json:"preempt,omitzero"`
 	PreemptDelay time.Duration `json:"preempt_delay_ns,omitzero"`
 	SyncGroup    string        `json:"sync_group,omitzero"`    // sets of one group stay on one host
