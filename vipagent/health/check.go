@@ -14,7 +14,7 @@ type Check struct {
 	// Type is one of script, process, file, interface, tcp, http, gateway.
 	Type string `yaml:"type"`
 	// Sets are the VIP sets that it concerns; none means every set.
-	Sets []string `yaml:"sets"`
+	Sets []string `yaml:"sets,omitempty"`
 	// Interval is the time from the start of one run to the start of the next
 	// (default 1s, 250ms for process, file and interface).
 	Interval time.Duration `yaml:"interval"`
@@ -29,35 +29,35 @@ type Check struct {
 	// Weight, if not 0, is added to the host's priority: a positive one while
 	// the check is good, a negative one while it is bad. 0 means veto: while
 	// the check is bad, the host must not hold the set.
-	Weight int `yaml:"weight"`
+	Weight int `yaml:"weight,omitempty"`
 	// Veto may be written as true to say in words what weight 0 means.
-	Veto bool `yaml:"veto"`
+	Veto bool `yaml:"veto,omitempty"`
 	// Initial is what the check counts as before its first run has ended:
 	// unknown (default), good or bad.
 	Initial string `yaml:"initial"`
 
-	Command []string `yaml:"command" for:"script"` // argv; the first is an absolute path
-	User    string   `yaml:"user" for:"script"`    // user name or uid (default nobody)
+	Command []string `yaml:"command,omitempty" for:"script"` // argv; the first is an absolute path
+	User    string   `yaml:"user,omitempty" for:"script"`    // user name or uid (default nobody)
 
-	Comm    string `yaml:"comm" for:"process"`    // name as in /proc/PID/comm
-	Exe     string `yaml:"exe" for:"process"`     // absolute path as in /proc/PID/exe
-	Pidfile string `yaml:"pidfile" for:"process"` // file with the pid
+	Comm    string `yaml:"comm,omitempty" for:"process"`    // name as in /proc/PID/comm
+	Exe     string `yaml:"exe,omitempty" for:"process"`     // absolute path as in /proc/PID/exe
+	Pidfile string `yaml:"pidfile,omitempty" for:"process"` // file with the pid
 
-	Path       string `yaml:"path" for:"file"`
-	Contains   string `yaml:"contains" for:"file"`    // text that the file must have
-	Absent     bool   `yaml:"absent" for:"file"`      // good while the file is not there
-	ReadWeight bool   `yaml:"read_weight" for:"file"` // the file has the weight, an integer
+	Path       string `yaml:"path,omitempty" for:"file"`
+	Contains   string `yaml:"contains,omitempty" for:"file"`    // text that the file must have
+	Absent     bool   `yaml:"absent,omitempty" for:"file"`      // good while the file is not there
+	ReadWeight bool   `yaml:"read_weight,omitempty" for:"file"` // the file has the weight, an integer
 
-	Interface string `yaml:"interface" for:"interface,gateway"`
+	Interface string `yaml:"interface,omitempty" for:"interface,gateway"`
 
-	Address string `yaml:"address" for:"tcp,gateway"` // tcp host:port, gateway IP
+	Address string `yaml:"address,omitempty" for:"tcp,gateway"` // tcp host:port, gateway IP
 
-	URL      string `yaml:"url" for:"http"`
-	Status   []int  `yaml:"status" for:"http"`    // accepted codes (default 200-299)
-	Body     string `yaml:"body" for:"http"`      // text that the first 1 MiB must have
-	HostName string `yaml:"host_name" for:"http"` // Host header and TLS server name
-	Insecure bool   `yaml:"insecure" for:"http"`  // do not verify the certificate
-	Follow   bool   `yaml:"follow" for:"http"`    // follow redirects
+	URL      string `yaml:"url,omitempty" for:"http"`
+	Status   []int  `yaml:"status,omitempty" for:"http"`    // accepted codes (default 200-299)
+	Body     string `yaml:"body,omitempty" for:"http"`      // text that the first 1 MiB must have
+	HostName string `yaml:"host_name,omitempty" for:"http"` // Host header and TLS server name
+	Insecure bool   `yaml:"insecure,omitempty" for:"http"`  // do not verify the certificate
+	Follow   bool   `yaml:"follow,omitempty" for:"http"`    // follow redirects
 }
 
 // Condition is what the checks say of one set on this host.
