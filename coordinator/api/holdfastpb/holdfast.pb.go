@@ -2142,7 +2142,8 @@ type CoordinatorStatus struct {
 	TrailsLeaderBy uint64                 `protobuf:"varint,7,opt,name=trails_leader_by,json=trailsLeaderBy,proto3" json:"trails_leader_by,omitempty"`
 	LastContactMs  int64                  `protobuf:"varint,8,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // -1 = never
 	Version        string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
-	Quiet          bool                   `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"` // in its quiet time: agrees to no fence
+	Quiet          bool                   `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"`    // in its quiet time: agrees to no fence
+	Follows        string                 `protobuf:"bytes,11,opt,name=follows,proto3" json:"follows,omitempty"` // the leader that it sees itself, "" = none
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2245,6 +2246,13 @@ func (x *CoordinatorStatus) GetQuiet() bool {
 		return x.Quiet
 	}
 	return false
+}
+
+func (x *CoordinatorStatus) GetFollows() string {
+	if x != nil {
+		return x.Follows
+	}
+	return ""
 }
 
 type AgentStatus struct {
@@ -4160,7 +4168,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05quiet\x18\v \x01(\bR\x05quiet\x12\x16\n" +
 	"\x06founds\x18\f \x01(\bR\x06founds\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xb7\x02\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xd1\x02\n" +
 	"\x11CoordinatorStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vapi_address\x18\x02 \x01(\tR\n" +
@@ -4173,7 +4181,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x0flast_contact_ms\x18\b \x01(\x03R\rlastContactMs\x12\x18\n" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
 	"\x05quiet\x18\n" +
-	" \x01(\bR\x05quiet\"\xf4\x01\n" +
+	" \x01(\bR\x05quiet\x12\x18\n" +
+	"\afollows\x18\v \x01(\tR\afollows\"\xf4\x01\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x15\n" +

@@ -1,0 +1,277 @@
+// Package api is the coordinator's gRPC service. Every coordinator serves every
+// call: one that must change the replicated state is passed on to the leader.
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"holdfast/coordinator"
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/fsm"
+)
+
+// forwardedKey is the metadata key that names who passed a call on; such a call
+// is not passed on again.
+const forwardedKey = "holdfast-forwarded"
+
+// maxSnapshot bounds an uploaded snapshot.
+const maxSnapshot = 64 << 20
+
+// Register adds the three services of coordinator c to a gRPC server. peers
+// are used to pass calls on to the leader.
+func Register(s *grpc.Server, c *coordinator.Coordinator, peers *Peers) {
+	srv := &server{c: c, peers: peers}
+	pb.RegisterSessionsServer(s, &sessions{server: srv})
+	pb.RegisterPeersServer(s, &peerService{server: srv})
+	pb.RegisterOperatorServer(s, &operator{server: srv})
+}
+
+type server struct {
+	c     *coordinator.Coordinator
+	peers *Peers
+}
+
+// onLeader runs a call here, and if somebody else leads, there.
+func onLeader[Req, Reply any](ctx context.Context, s *server, r Req,
+	here func(context.Context, Req) (Reply, error),
+	there func(context.Context, grpc.ClientConnInterface, Req) (Reply, error),
+) (Reply, error) {
+	reply, err := here(ctx, r)
+	var notLeader *coordinator.NotLeaderError
+	if !errors.As(err, &notLeader) || len(metadata.ValueFromIncomingContext(ctx, forwardedKey)) > 0 {
+		return reply, toStatus(err)
+	}
+	conn, err := s.peers.conn(notLeader.Leader)
+	if err != nil {
+		return reply, toStatus(errors.Join(notLeader, err))
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, forwardedKey, s.c.Name, dial.ActorKey, actor(ctx))
+	reply, err = there(ctx, conn, r)
+	return reply, toStatus(err)
+}
+
+// actor names who asks: as the caller says, else by address.
+func actor(ctx context.Context) string {
+	if v := metadata.ValueFromIncomingContext(ctx, dial.ActorKey); len(v) > 0 && v[0] != "" {
+		return strings.ToValidUTF8(v[0][:min(len(v[0]), 128)], "?")
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		return "operator@" + p.Addr.String()
+	}
+	return "operator"
+}
+
+type sessions struct {
+	pb.UnimplementedSessionsServer
+	*server
+}
+
+func (s *sessions) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenReply, error) {
+	return onLeader(ctx, s.server, r, s.c.Open, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.OpenRequest) (*pb.OpenReply, error) {
+		return pb.NewSessionsClient(cc).Open(ctx, r)
+	})
+}
+
+func (s *sessions) Watch(r *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.View]) error {
+	return toStatus(s.c.Watch(stream.Context(), r, stream.Send))
+}
+
+func (s *sessions) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
+	return onLeader(ctx, s.server, r, s.c.Release, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
+		return pb.NewSessionsClient(cc).Release(ctx, r)
+	})
+}
+
+func (s *sessions) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
+	return onLeader(ctx, s.server, r, s.c.ConfirmRemoval, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
+		return pb.NewSessionsClient(cc).ConfirmRemoval(ctx, r)
+	})
+}
+
+func (s *sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
+	return onLeader(ctx, s.server, r, s.c.ReportCondition, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
+		return pb.NewSessionsClient(cc).ReportCondition(ctx, r)
+	})
+}
+
+func (s *sessions) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
+	return onLeader(ctx, s.server, r, s.c.Rebind, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.RebindRequest) (*pb.RebindReply, error) {
+		return pb.NewSessionsClient(cc).Rebind(ctx, r)
+	})
+}
+
+func (s *sessions) Close(ctx context.Context, r *pb.CloseRequest) (*pb.CloseReply, error) {
+	return onLeader(ctx, s.server, r, s.c.Close, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.CloseRequest) (*pb.CloseReply, error) {
+		return pb.NewSessionsClient(cc).Close(ctx, r)
+	})
+}
+
+type peerService struct {
+	pb.UnimplementedPeersServer
+	*server
+}
+
+func (s *peerService) Probe(ctx context.Context, r *pb.ProbeRequest) (*pb.ProbeReply, error) {
+	reply, err := s.c.Probe(ctx, r)
+	return reply, toStatus(err)
+}
+
+func (s *peerService) Fence(ctx context.Context, r *pb.FenceRequest) (*pb.FenceReply, error) {
+	reply, err := s.c.Fence(ctx, r)
+	return reply, toStatus(err)
+}
+
+func (s *peerService) Identity(ctx context.Context, r *pb.IdentityRequest) (*pb.IdentityReply, error) {
+	reply, err := s.c.Identity(ctx, r)
+	return reply, toStatus(err)
+}
+
+func (s *peerService) Join(ctx context.Context, r *pb.JoinRequest) (*pb.JoinReply, error) {
+	return onLeader(ctx, s.server, r, s.c.Join, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.JoinRequest) (*pb.JoinReply, error) {
+		return pb.NewPeersClient(cc).Join(ctx, r)
+	})
+}
+
+type operator struct {
+	pb.UnimplementedOperatorServer
+	*server
+}
+
+func (s *operator) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusReply, error) {
+	return s.c.Status(ctx), nil
+}
+
+func (s *operator) Explain(_ context.Context, r *pb.ExplainRequest) (*pb.ExplainReply, error) {
+	reply, err := s.c.Explain(r.Set)
+	return reply, toStatus(err)
+}
+
+func (s *operator) ListSets(_ context.Context, r *pb.ListSetsRequest) (*pb.ListSetsReply, error) {
+	reply, err := s.c.ListSets(r)
+	return reply, toStatus(err)
+}
+
+func (s *operator) Apply(ctx context.Context, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
+	here := func(ctx context.Context, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
+		return s.c.Apply(ctx, actor(ctx), r)
+	}
+	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
+		return pb.NewOperatorClient(cc).Apply(ctx, r)
+	})
+}
+
+func (s *operator) Delete(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
+	here := func(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
+		return s.c.Delete(ctx, actor(ctx), r)
+	}
+	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
+		return pb.NewOperatorClient(cc).Delete(ctx, r)
+	})
+}
+
+func (s *operator) Move(ctx context.Context, r *pb.MoveRequest) (*pb.MoveReply, error) {
+	here := func(ctx context.Context, r *pb.MoveRequest) (*pb.MoveReply, error) {
+		return s.c.Move(ctx, actor(ctx), r)
+	}
+	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.MoveRequest) (*pb.MoveReply, error) {
+		return pb.NewOperatorClient(cc).Move(ctx, r)
+	})
+}
+
+func (s *operator) Drain(ctx context.Context, r *pb.DrainRequest) (*pb.DrainReply, error) {
+	here := func(ctx context.Context, r *pb.DrainRequest) (*pb.DrainReply, error) {
+		return s.c.Drain(ctx, actor(ctx), r)
+	}
+	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.DrainRequest) (*pb.DrainReply, error) {
+		return pb.NewOperatorClient(cc).Drain(ctx, r)
+	})
+}
+
+func (s *operator) Pause(ctx context.Context, r *pb.PauseRequest) (*pb.PauseReply, error) {
+	here := func(ctx context.Context, r *pb.PauseRequest) (*pb.PauseReply, error) {
+		return s.c.Pause(ctx, actor(ctx), r)
+	}
+	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.PauseRequest) (*pb.PauseReply, error) {
+		return pb.NewOperatorClient(cc).Pause(ctx, r)
+	})
+}
+
+func (s *operator) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[pb.Event]) error {
+	return toStatus(s.c.Events(stream.Context(), r, stream.Send))
+}
+
+func (s *operator) TransferLeadership(ctx context.Context, r *pb.TransferLeadershipRequest) (*pb.TransferLeadershipReply, error) {
+	return onLeader(ctx, s.server, r, s.c.TransferLeadership, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.TransferLeadershipRequest) (*pb.TransferLeadershipReply, error) {
+		return pb.NewOperatorClient(cc).TransferLeadership(ctx, r)
+	})
+}
+
+func (s *operator) RemoveMember(ctx context.Context, r *pb.RemoveMemberRequest) (*pb.RemoveMemberReply, error) {
+	return onLeader(ctx, s.server, r, s.c.RemoveMember, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.RemoveMemberRequest) (*pb.RemoveMemberReply, error) {
+		return pb.NewOperatorClient(cc).RemoveMember(ctx, r)
+	})
+}
+
+// chunk is how much of a snapshot one message carries.
+const chunk = 256 << 10
+
+func (s *operator) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotChunk]) error {
+	data := s.c.SaveSnapshot()
+	for len(data) > 0 {
+		n := min(chunk, len(data))
+		if err := stream.Send(&pb.SnapshotChunk{Data: data[:n]}); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+func (s *operator) RestoreSnapshot(stream grpc.ClientStreamingServer[pb.SnapshotChunk, pb.RestoreSnapshotReply]) error {
+	var data bytes.Buffer
+	for {
+		part, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if data.Len()+len(part.Data) > maxSnapshot {
+			return toStatus(&fsm.Refusal{Code: fsm.CodeInvalid, Message: "snapshot is larger than 64 MiB"})
+		}
+		data.Write(part.Data)
+	}
+	ctx := stream.Context()
+	here := func(ctx context.Context, data []byte) (*pb.RestoreSnapshotReply, error) {
+		return s.c.RestoreSnapshot(ctx, actor(ctx), data)
+	}
+	reply, err := onLeader(ctx, s.server, data.Bytes(), here, uploadSnapshot)
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(reply)
+}
+
+func uploadSnapshot(ctx context.Context, cc grpc.ClientConnInterface, data []byte) (*pb.RestoreSnapshotReply, error) {
+	up, err := pb.NewOperatorClient(cc).RestoreSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for len(data) > 0 {
+		n := min(chunk, len(data))
+		if err := up.Send(&pb.SnapshotChunk{Data: data[:n]}); err != nil {
+			break // CloseAndRecv tells why
+		}
+		data = data[n:]
+	}
+	return up.CloseAndRecv()
+}
