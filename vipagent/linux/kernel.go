@@ -1,13 +1,16 @@
 package linux
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"time"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"holdfast/vipagent/vip"
 )
@@ -15,72 +18,6 @@ import (
 // Protocol is the address protocol number (IFA_PROTO) that marks our addresses.
 // "ip address show proto 0x48" lists them.
 const Protocol = 0x48
-
-// Errors that callers distinguish. They come wrapped, for single addresses in a
-// [BatchError].
-var (
-	// ErrNoInterface: the interface does not exist (now).
-	ErrNoInterface = errors.New("no such interface")
-	// ErrNoMark: the kernel does not keep address protocol numbers, so that
-	// our addresses could not be told from others. Linux 5.18 and later do.
-	ErrNoMark = errors.New("kernel keeps no address protocol (needs Linux 5.18)")
-	// ErrIPv6Off: IPv6 is disabled on the interface.
-	ErrIPv6Off = errors.New("IPv6 is disabled on the interface")
-	// ErrUnreachable: nobody answered for the address before the context ended.
-	ErrUnreachable = errors.New("no answer")
-)
-
-// ConflictError says that the host holds an address that equals a VIP but was
-// not added by us. It is never changed, and as long as it is there the host
-// answers for the VIP without a lease.
-type ConflictError struct {
-	VIP   netip.Addr
-	Found vip.Address // what is there
-}
-
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("another program holds %s", e.Found)
-}
-
-// NoSubnetError says that no interface is connected to the subnet of a VIP.
-type NoSubnetError struct {
-	Prefix netip.Prefix
-}
-
-func (e *NoSubnetError) Error() string {
-	return fmt.Sprintf("no interface has an address in a subnet that holds %s: give this host one in %s, or name the interface in the VIP set",
-		e.Prefix.Addr(), e.Prefix.Masked())
-}
-
-// Failure is one address for which an operation did not work.
-type Failure struct {
-	Address vip.Address
-	Err     error
-}
-
-// BatchError names each address for which an operation failed. It worked for
-// all the others.
-type BatchError struct {
-	Verb   string // "add", "refresh", "remove", "announce"
-	Failed []Failure
-}
-
-func (e *BatchError) Error() string {
-	first := fmt.Sprintf("%s %s: %v", e.Verb, e.Failed[0].Address, e.Failed[0].Err)
-	if n := len(e.Failed) - 1; n > 0 {
-		return fmt.Sprintf("%s (and %d more)", first, n)
-	}
-	return first
-}
-
-// Unwrap returns the error of each failure.
-func (e *BatchError) Unwrap() []error {
-	errs := make([]error, len(e.Failed))
-	for i, f := range e.Failed {
-		errs[i] = f.Err
-	}
-	return errs
-}
 
 // Config is what [Open] needs.
 type Config struct {
@@ -176,53 +113,78 @@ type Claim struct {
 
 // Kernel changes and reads the addresses of one network namespace. It is safe
 // for concurrent use; changes wait for each other.
-type Kernel struct{}
+type Kernel struct {
+	logger *slog.Logger
+	links  *netlink.Handle
+	reads  *conn // Addresses and Interfaces, so that they need not wait for a change
+	sender int   // AF_PACKET socket that receives nothing
 
-// Open opens the sockets; it changes nothing.
-func Open(Config) (*Kernel, error) { return nil, errors.ErrUnsupported }
+	watchBuffer int // receive buffer of watches in bytes; 0 = as large as may be
 
-// Close frees the sockets. Addresses stay.
-func (k *Kernel) Close() error { return nil }
-
-// Addresses returns all addresses of the host, sorted.
-func (k *Kernel) Addresses() ([]vip.Actual, error) { return nil, errors.ErrUnsupported }
-
-// Add brings the VIPs up with the given lifetime, rounded up to whole seconds.
-// One that is already up as ours gets the lifetime; one that another program
-// holds is a [ConflictError]. The error is a [BatchError].
-func (k *Kernel) Add(addresses []vip.Address, lifetime time.Duration) error {
-	return errors.ErrUnsupported
+	change  sync.Mutex // held by Add, Refresh and Remove
+	writes  *conn
+	marking bool // an added address was seen to bear our mark; guarded by change
 }
 
-// Refresh gives VIPs that are up a new lifetime, rounded up to whole seconds.
-func (k *Kernel) Refresh(addresses []vip.Address, lifetime time.Duration) error {
-	return errors.ErrUnsupported
+// Open opens the sockets in the network namespace of the calling thread. It
+// changes nothing.
+func Open(cfg Config) (*Kernel, error) {
+	k := &Kernel{logger: cfg.Logger, sender: -1}
+	if k.logger == nil {
+		k.logger = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if k.reads, err = dialRoute(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	if k.writes, err = dialRoute(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	if k.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(fmt.Errorf("open link socket: %w", err), k.Close())
+	}
+	if k.sender, err = openSender(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
 }
 
-// Remove takes the VIPs down on whatever interface they are, and returns nil
-// only after it has read back that the host no longer holds any of them.
-func (k *Kernel) Remove(addresses []vip.Address) error { return errors.ErrUnsupported }
-
-// Announce tells the neighbours that the VIPs are here now.
-func (k *Kernel) Announce(addresses []vip.Address) error { return errors.ErrUnsupported }
-
-// Interfaces returns the interfaces by index.
-func (k *Kernel) Interfaces() ([]Interface, error) { return nil, errors.ErrUnsupported }
-
-// InterfaceFor returns the interface whose subnet holds the address of prefix.
-func (k *Kernel) InterfaceFor(prefix netip.Prefix) (string, error) { return "", errors.ErrUnsupported }
-
-// Watch calls f for each change in the kernel until ctx ends.
-func (k *Kernel) Watch(ctx context.Context, f func(Event)) error { return errors.ErrUnsupported }
-
-// WatchClaims calls report for packets in which another host claims an address
-// for which ours returns true.
-func (k *Kernel) WatchClaims(ctx context.Context, ours func(netip.Addr) bool, report func(Claim)) error {
-	return errors.ErrUnsupported
+// Close frees the sockets. Addresses stay. No method may be called afterwards.
+func (k *Kernel) Close() error {
+	var errs []error
+	if k.reads != nil {
+		errs = append(errs, k.reads.close())
+	}
+	if k.writes != nil {
+		errs = append(errs, k.writes.close())
+	}
+	if k.links != nil {
+		k.links.Close()
+	}
+	if k.sender >= 0 {
+		errs = append(errs, unix.Close(k.sender))
+	}
+	return errors.Join(errs...)
 }
 
-// Reachable asks by ARP or neighbour solicitation whether addr answers on the
-// interface, and asks again until ctx ends.
-func Reachable(ctx context.Context, iface string, addr netip.Addr) error {
-	return errors.ErrUnsupported
+// Addresses returns all addresses of the host, ours and others, sorted.
+func (k *Kernel) Addresses() ([]vip.Actual, error) {
+	// Addresses first: an interface that vanishes in between took its
+	// addresses along, one that appears has none of those.
+	records, err := dumpAddresses(k.reads)
+	if err != nil {
+		return nil, err
+	}
+	names, err := k.names()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]vip.Actual, 0, len(records))
+	for _, r := range records {
+		if name, ok := names[r.index]; ok {
+			out = append(out, r.actual(name))
+		}
+	}
+	slices.SortFunc(out, func(a, b vip.Actual) int { return a.Compare(b.Address) })
+	return out, nil
 }
