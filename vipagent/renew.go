@@ -1,0 +1,244 @@
+package vipagent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/coordinator/lease"
+)
+
+const (
+	// minRound is the shortest time between two rounds, when news of a
+	// configuration or a session asks for one out of turn.
+	minRound = 10 * time.Millisecond
+	// pauseNoted is how late a round must be to be reported as a pause.
+	pauseNoted = 100 * time.Millisecond
+)
+
+// renewer sends rounds and turns answers into deadlines. All its state belongs
+// to the goroutine of run; others reach it through channels that it always
+// drains, and it reaches them through atomics and signals that wait for nobody.
+type renewer struct {
+	every     time.Duration
+	clock     Clock
+	datagrams Datagrams
+	wake      func() // the owner; never blocks
+	process   uint64
+
+	commands chan func()
+	answers  chan []byte
+
+	holders        map[uint64]*holding
+	configurations map[string]lease.Configuration // what each coordinator has told last
+	names          []string                       // voters of all those, sorted
+	newest         lease.Configuration            // told with the highest index
+	answered       map[string]lease.Time          // when each coordinator was last heard
+	last           lease.Time                     // of the last round
+	next           lease.Time
+
+	back   chan string  // coordinators that answer again after a silence
+	paused atomic.Int64 // longest pause that the owner has not taken yet, ns
+}
+
+type holding struct {
+	slot   *slot
+	holder *lease.Holder
+}
+
+func newRenewer(every time.Duration, clock Clock, d Datagrams, wake func()) *renewer {
+	return &renewer{
+		every: every, clock: clock, datagrams: d, wake: wake,
+		process:  newProcess(clock.Now()),
+		commands: make(chan func(), 64), answers: make(chan []byte, 256),
+		holders: make(map[uint64]*holding), configurations: make(map[string]lease.Configuration),
+		answered: make(map[string]lease.Time), back: make(chan string, 16),
+	}
+}
+
+// newProcess returns a number that rises with every start on this boot and is
+// unique (agent rule 2): the boot time, with random low bits (about 65 us).
+func newProcess(now lease.Time) uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return uint64(now)&^0xffff | binary.BigEndian.Uint64(b[:])&0xffff
+}
+
+// do runs f on the renewer's goroutine, soon.
+func (r *renewer) do(f func()) { r.commands <- f }
+
+// add starts to renew a session. adopted is a deadline that a former process
+// had proven, 0 for none.
+func (r *renewer) add(s *slot, adopted lease.Time) {
+	r.do(func() {
+		h := lease.NewHolder(s.Session, r.process)
+		for _, name := range sortedKeys(r.configurations) {
+			h.SetConfiguration(r.configurations[name])
+		}
+		if adopted != 0 {
+			h.Adopt(adopted)
+		}
+		r.holders[s.ID] = &holding{s, h}
+		r.soon()
+	})
+}
+
+// drop stops renewing a session.
+func (r *renewer) drop(id uint64) { r.do(func() { delete(r.holders, id) }) }
+
+// told takes in the configuration that a coordinator has told.
+func (r *renewer) told(coordinator string, c *pb.Configuration) {
+	if c == nil || coordinator == "" {
+		return
+	}
+	conf := lease.Configuration{Index: c.GetIndex()}
+	for _, m := range c.GetMembers() {
+		if m.GetVoter() {
+			conf.Voters = append(conf.Voters, m.GetName())
+		}
+	}
+	// The order of the members says nothing, but the holder counts afresh
+	// when a configuration that it knows looks different.
+	slices.Sort(conf.Voters)
+	r.do(func() {
+		before, known := r.configurations[coordinator]
+		r.configurations[coordinator] = conf
+		if conf.Index >= r.newest.Index {
+			r.newest = conf
+		}
+		r.names = r.names[:0]
+		for _, told := range r.configurations {
+			r.names = append(r.names, told.Voters...)
+		}
+		slices.Sort(r.names)
+		r.names = slices.Compact(r.names)
+		for _, h := range r.holders {
+			h.holder.SetConfiguration(conf)
+		}
+		if !known || before.Index != conf.Index {
+			r.soon()
+		}
+	})
+}
+
+// datagram queues an answer.
+func (r *renewer) datagram(b []byte) {
+	select {
+	case r.answers <- slices.Clone(b):
+	default:
+	}
+}
+
+// run renews until ctx ends.
+func (r *renewer) run(ctx context.Context) {
+	r.next = r.clock.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-r.commands:
+			f()
+		case b := <-r.answers:
+			r.answer(b)
+		case <-timer.C:
+		}
+		now := r.clock.Now()
+		if now >= r.next {
+			r.noteLate(now.Sub(r.next))
+			r.next = now.Add(r.every)
+			r.round()
+			now = r.clock.Now()
+		}
+		timer.Reset(r.next.Sub(now))
+	}
+}
+
+// soon brings the next round forward.
+func (r *renewer) soon() { r.next = min(r.next, max(r.last.Add(minRound), r.clock.Now())) }
+
+// noteLate reports that this process, or the whole host, stood still.
+func (r *renewer) noteLate(late time.Duration) {
+	if late >= pauseNoted && late > time.Duration(r.paused.Load()) {
+		r.paused.Store(int64(late))
+		r.wake()
+	}
+}
+
+// round sends one datagram for each session to each coordinator.
+func (r *renewer) round() {
+	if len(r.holders) == 0 || len(r.names) == 0 {
+		return
+	}
+	// Agent rule 1: read before the first datagram leaves, and all that counts.
+	t0 := r.clock.Now()
+	r.last = t0
+	for _, h := range r.holders {
+		round := h.holder.Begin(t0)
+		for _, name := range r.names {
+			// It answers only for the configuration that it has itself. To one
+			// that has told none yet, the newest known is the best guess; a
+			// wrong guess is not answered.
+			conf, ok := r.configurations[name]
+			if !ok {
+				conf = r.newest
+			}
+			renewal := lease.Renewal{Session: h.slot.ID, Round: round, Configuration: conf.Index}
+			_ = r.datagrams.Send(name, renewal.Marshal(&h.slot.Secret)) // lost like any datagram
+		}
+	}
+}
+
+// answer takes in one datagram.
+func (r *renewer) answer(b []byte) {
+	u, err := lease.ParseAnswer(b)
+	if err != nil {
+		return
+	}
+	h, ok := r.holders[u.Session]
+	if !ok {
+		return
+	}
+	a, err := u.Verify(&h.slot.Secret)
+	if err != nil {
+		return
+	}
+	now := r.clock.Now()
+	r.heard(a.Coordinator, now)
+	deadline, moved := h.holder.Answer(a)
+	if moved {
+		h.slot.publish(now, deadline)
+	}
+	if h.holder.Fenced() && !h.slot.fenced.Swap(true) || moved {
+		r.wake()
+	}
+}
+
+// heard notes that a coordinator answers, and reports one that did not for a
+// whole TTL.
+func (r *renewer) heard(name string, now lease.Time) {
+	before, known := r.answered[name]
+	r.answered[name] = now
+	if !known || now.Sub(before) < 6*r.every {
+		return
+	}
+	select {
+	case r.back <- name:
+		r.wake()
+	default:
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

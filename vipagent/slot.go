@@ -1,0 +1,67 @@
+package vipagent
+
+import (
+	"context"
+	"sync/atomic"
+
+	"holdfast/coordinator/lease"
+)
+
+// slot is one session as the goroutines of the agent share it. Each session has
+// a slot of its own, with a deadline of its own (agent rule 4).
+type slot struct {
+	lease.Session
+	// deadline is absolute, CLOCK_BOOTTIME; 0 = never proven. Only the renewer
+	// writes it, and only what answers have proven.
+	deadline atomic.Int64
+	fenced   atomic.Bool // some coordinator has marked it
+	retired  atomic.Bool // never acts again, whatever is still answered
+	// ahead is told when a lapsed deadline lies ahead again.
+	ahead chan struct{}
+}
+
+func newSlot(s lease.Session) *slot {
+	return &slot{Session: s, ahead: make(chan struct{}, 1)}
+}
+
+// until returns the deadline, 0 if there is none.
+func (s *slot) until() lease.Time {
+	if s.retired.Load() {
+		return 0
+	}
+	return lease.Time(s.deadline.Load())
+}
+
+// publish makes a proven deadline known. It is the first thing that is done
+// with it; the kernel's fence belongs here, before everything else.
+func (s *slot) publish(now, deadline lease.Time) {
+	before := s.deadline.Swap(int64(deadline))
+	if lease.Time(before) <= now.Add(guardMax(s.TTL)) {
+		select {
+		case s.ahead <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch sleeps until the session's deadline less the guard, and calls lapsed
+// each time it is reached without having moved on.
+func (s *slot) watch(ctx context.Context, clock Clock, guard *atomic.Int64, lapsed func()) {
+	for {
+		limit := s.until() - lease.Time(guard.Load())
+		if clock.Now() < limit {
+			if clock.SleepUntil(ctx, limit) != nil {
+				return
+			}
+			if s.until()-lease.Time(guard.Load()) > limit {
+				continue
+			}
+		}
+		lapsed()
+		select {
+		case <-s.ahead:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
