@@ -1,0 +1,234 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Interface is the name of every host's network interface.
+const Interface = "eth0"
+
+// Host is a machine of the network, a client too. Its methods are safe for
+// concurrent use.
+type Host struct {
+	Name    string
+	Segment Segment
+	IPv4    netip.Prefix
+	IPv6    netip.Prefix
+	MAC     net.HardwareAddr
+	Disk    string // a directory that outlives PowerOff; /run/holdfast does not
+
+	network *Network
+	ns      *namespace
+	link    netlink.Link // eth0
+	port    int          // interface index of its port of the bridge
+
+	mu        sync.Mutex // guards what follows
+	processes []*Process
+	power     []Off
+}
+
+// Off is a stretch of time in which a host was switched off.
+type Off struct {
+	Host string
+	From Time
+	To   Time // 0: still off
+}
+
+// OutsideID returns the number by which the caller's PID namespace knows the
+// host's thread: `nsenter --target <id>` reaches the host's namespaces. It is
+// "" when the outer /proc could not be read.
+func (h *Host) OutsideID() string { return h.ns.outside }
+
+// InNamespace runs fn on a thread of the host's network and mount namespaces.
+// Sockets that fn opens stay there. fn must be short.
+func (h *Host) InNamespace(fn func() error) error { return h.ns.do(fn) }
+
+// Netlink returns a handle whose requests act inside the host.
+func (h *Host) Netlink() *netlink.Handle { return h.ns.handle }
+
+// AddAddress adds an address to the host's interface, as somebody with a shell
+// would.
+func (h *Host) AddAddress(p netip.Prefix) error {
+	if err := h.ns.handle.AddrReplace(h.link, &netlink.Addr{IPNet: ipNet(p), Flags: nodad(p)}); err != nil {
+		return fmt.Errorf("add %s on %s: %w", p, h.Name, err)
+	}
+	return nil
+}
+
+// RemoveAddress deletes an address from the host's interface, whatever its
+// prefix length.
+func (h *Host) RemoveAddress(a netip.Addr) error {
+	addresses, err := h.ns.handle.AddrList(h.link, family(a))
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", h.Name, err)
+	}
+	for _, found := range addresses {
+		if ip, ok := netip.AddrFromSlice(found.IP); ok && ip.Unmap() == a {
+			if err := h.ns.handle.AddrDel(h.link, &found); err != nil {
+				return fmt.Errorf("delete %s on %s: %w", a, h.Name, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("delete %s on %s: it is not there", a, h.Name)
+}
+
+// Addresses lists the addresses of the host's interface, its own included.
+func (h *Host) Addresses() ([]netip.Prefix, error) {
+	addresses, err := h.ns.handle.AddrList(h.link, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", h.Name, err)
+	}
+	var prefixes []netip.Prefix
+	for _, a := range addresses {
+		ip, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		prefixes = append(prefixes, netip.PrefixFrom(ip.Unmap(), bits))
+	}
+	return prefixes, nil
+}
+
+// SetLink sets the host's own interface up or down, as `ip link` would.
+func (h *Host) SetLink(up bool) error {
+	set := h.ns.handle.LinkSetDown
+	if up {
+		set = h.ns.handle.LinkSetUp
+	}
+	if err := set(h.link); err != nil {
+		return fmt.Errorf("set link of %s (up: %t): %w", h.Name, up, err)
+	}
+	if !up {
+		return nil
+	}
+	return h.connect() // the kernel drops IPv6 addresses with the link
+}
+
+// SetCarrier plugs the host's cable out of the bridge or in again: the host
+// sees its carrier go.
+func (h *Host) SetCarrier(on bool) error {
+	far, err := h.network.wires.handle.LinkByIndex(h.port)
+	if err != nil {
+		return fmt.Errorf("find cable of %s: %w", h.Name, err)
+	}
+	set := h.network.wires.handle.LinkSetDown
+	if on {
+		set = h.network.wires.handle.LinkSetUp
+	}
+	if err := set(far); err != nil {
+		return fmt.Errorf("set carrier of %s (on: %t): %w", h.Name, on, err)
+	}
+	return nil
+}
+
+// PowerOff ends the host between one packet and the next: its port of the
+// bridge goes dead, without a carrier event and without a farewell from any
+// socket, and all its processes are killed. It returns when they are gone.
+// From the returned time on the host does not count as holding anything.
+func (h *Host) PowerOff() (Time, error) {
+	at := Now()
+	if err := h.network.setPort(h.port, portDisabled); err != nil {
+		return 0, fmt.Errorf("power off %s: %w", h.Name, err)
+	}
+	h.mu.Lock()
+	h.power = append(h.power, Off{Host: h.Name, From: at})
+	h.mu.Unlock()
+	err := h.killAll()
+	// What the kernel of a machine loses with its power: addresses, neighbours, /run.
+	return at, errors.Join(err, h.forget())
+}
+
+func (h *Host) forget() error {
+	prefixes, err := h.Addresses()
+	if err != nil {
+		return err
+	}
+	for _, p := range prefixes {
+		if p != h.IPv4 && p != h.IPv6 && !p.Addr().IsLinkLocalUnicast() {
+			err = errors.Join(err, h.RemoveAddress(p.Addr()))
+		}
+	}
+	return errors.Join(err, h.SetLink(false), h.wipeRun())
+}
+
+// wipeRun empties the host's own /run/holdfast.
+func (h *Host) wipeRun() error {
+	return h.ns.do(func() error {
+		entries, err := os.ReadDir("/run/holdfast")
+		for _, e := range entries {
+			err = errors.Join(err, os.RemoveAll(filepath.Join("/run/holdfast", e.Name())))
+		}
+		return err
+	})
+}
+
+// PowerOn switches the host on again, with an empty /run and its disk as it
+// was. No process is started.
+func (h *Host) PowerOn() error {
+	if err := h.SetLink(true); err != nil {
+		return err
+	}
+	// The bridge learns of the carrier a moment later, up to a second when the
+	// link changed lately; until then it refuses to open the port.
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	err := Poll(ctx, 2*time.Millisecond, func() error { return h.network.setPort(h.port, portForwarding) })
+	if err != nil {
+		return fmt.Errorf("power on %s: %w", h.Name, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.power {
+		if h.power[i].To == 0 {
+			h.power[i].To = Now()
+		}
+	}
+	return nil
+}
+
+// powerCuts returns when the host was off.
+func (h *Host) powerCuts() []Off {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.power)
+}
+
+// killAll kills what runs on the host and waits for its end.
+func (h *Host) killAll() error {
+	h.mu.Lock()
+	running := slices.Clone(h.processes)
+	h.mu.Unlock()
+	var errs []error
+	for _, p := range running {
+		errs = append(errs, p.signal(unix.SIGKILL)) // all first, then wait: none outlives another for long
+	}
+	for _, p := range running {
+		<-p.done
+	}
+	return errors.Join(errs...)
+}
+
+func nodad(p netip.Prefix) int {
+	if p.Addr().Is6() {
+		return unix.IFA_F_NODAD
+	}
+	return 0
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}

@@ -1,0 +1,185 @@
+package lab
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Gap is a stretch of time without an answer.
+type Gap struct {
+	From, To Time
+	Open     bool   // it had not ended when the window did
+	Client   string // who saw it
+}
+
+// Length returns the gap's duration.
+func (g Gap) Length() time.Duration { return g.To.Sub(g.From) }
+
+// Overlap is the time in which two hosts had one address, by each judge.
+type Overlap struct {
+	Kernel  time.Duration // by the hosts' address tables
+	Answers time.Duration // by who answered, and when it took the question in
+	Wire    time.Duration // how far inside another host's tenure an address was claimed
+}
+
+// Max returns the longest of the three.
+func (o Overlap) Max() time.Duration { return max(o.Kernel, o.Answers, o.Wire) }
+
+// Observations are what was seen of one address in a window of time.
+type Observations struct {
+	Address  netip.Addr
+	From, To Time
+	Answers  []Answer // by time of arrival
+	Holds    []Hold
+	Claims   []Claim
+	Offs     []Off
+}
+
+// LongestGap returns the longest time in the window in which the client got no
+// answer. The window's ends count like answers.
+func (o Observations) LongestGap(client string) Gap {
+	longest := Gap{From: o.From, To: o.From, Client: client}
+	last := o.From
+	for _, a := range o.Answers {
+		if a.Client != client || a.Received < last {
+			continue
+		}
+		if a.Received.Sub(last) > longest.Length() {
+			longest = Gap{From: last, To: a.Received, Client: client}
+		}
+		last = a.Received
+	}
+	if o.To.Sub(last) > longest.Length() {
+		longest = Gap{From: last, To: o.To, Open: true, Client: client}
+	}
+	return longest
+}
+
+// sameRun is the longest time between two answers of a host during which it is
+// taken to have gone on answering. Probes are 2 ms apart; losses and stalls
+// make some go missing.
+const sameRun = 50 * time.Millisecond
+
+// Overlap judges the window.
+func (o Observations) Overlap() Overlap {
+	holds := switchedOn(o.Holds, o.Offs, o.To)
+	return Overlap{
+		Kernel:  shared(holds, o.From, o.To),
+		Answers: shared(runs(o.Answers), o.From, o.To),
+		Wire:    intrusion(o.Claims, o.Holds, o.Offs),
+	}
+}
+
+// switchedOn cuts the times in which a host was off out of the holds; a hold
+// that has not ended gets the end of the window.
+func switchedOn(holds []Hold, offs []Off, end Time) []Hold {
+	var kept []Hold
+	for _, h := range holds {
+		if h.To == 0 {
+			h.To = max(end, h.From)
+		}
+		pieces := []Hold{h}
+		for _, off := range offs {
+			if off.Host == h.Host {
+				pieces = without(pieces, off)
+			}
+		}
+		kept = append(kept, pieces...)
+	}
+	return kept
+}
+
+func without(pieces []Hold, off Off) []Hold {
+	var kept []Hold
+	for _, p := range pieces {
+		if before := min(p.To, off.From); before > p.From {
+			kept = append(kept, Hold{p.Host, p.Address, p.From, before})
+		}
+		if after := max(p.From, off.To); off.To != 0 && after < p.To {
+			kept = append(kept, Hold{p.Host, p.Address, after, p.To})
+		}
+	}
+	return kept
+}
+
+// runs turns answers into stretches of time in which a host answered.
+func runs(answers []Answer) []Hold {
+	sorted := slices.SortedFunc(slices.Values(answers), func(a, b Answer) int { return cmp.Compare(a.Accepted, b.Accepted) })
+	var holds []Hold
+	latest := make(map[string]int) // host -> position of its latest run
+	for _, a := range sorted {
+		if i, ok := latest[a.Host]; ok && a.Accepted.Sub(holds[i].To) <= sameRun {
+			holds[i].To = a.Accepted
+			continue
+		}
+		latest[a.Host] = len(holds)
+		holds = append(holds, Hold{Host: a.Host, Address: a.Address, From: a.Accepted, To: a.Accepted})
+	}
+	return holds
+}
+
+// shared returns the total time between from and to in which two or more hosts
+// had the address. All holds must be of one address and have an end.
+func shared(holds []Hold, from, to Time) time.Duration {
+	type edge struct {
+		at    Time
+		host  string
+		delta int
+	}
+	var edges []edge
+	for _, h := range holds {
+		start, end := max(h.From, from), min(h.To, to)
+		if start < end {
+			edges = append(edges, edge{start, h.Host, 1}, edge{end, h.Host, -1})
+		}
+	}
+	// An end and a start at one instant do not overlap: ends first.
+	slices.SortStableFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.at, b.at), a.delta-b.delta) })
+	held := make(map[string]int)
+	var total time.Duration
+	var since Time
+	for _, e := range edges {
+		if len(held) > 1 {
+			total += e.at.Sub(since)
+		}
+		since = e.at
+		if held[e.host] += e.delta; held[e.host] == 0 {
+			delete(held, e.host)
+		}
+	}
+	return total
+}
+
+// intrusion returns how deep inside a host's tenure another host, switched on,
+// claimed the address: the distance to the nearer end of the tenure. A claim
+// long after another host took over is a fault however short it was.
+func intrusion(claims []Claim, holds []Hold, offs []Off) time.Duration {
+	var deepest time.Duration
+	for _, c := range claims {
+		if offAt(offs, c.Host, c.At) {
+			continue
+		}
+		for _, h := range switchedOn(holds, offs, 1<<62) {
+			if h.Host != c.Host && h.From < c.At && c.At < h.To && !holdsAt(holds, c) {
+				deepest = max(deepest, min(c.At.Sub(h.From), h.To.Sub(c.At)))
+			}
+		}
+	}
+	return deepest
+}
+
+// holdsAt reports whether the claimant's own kernel had the address then: that
+// time is the kernel judge's business, to the microsecond.
+func holdsAt(holds []Hold, c Claim) bool {
+	return slices.ContainsFunc(holds, func(h Hold) bool {
+		return h.Host == c.Host && h.From <= c.At && (h.To == 0 || c.At <= h.To)
+	})
+}
+
+func offAt(offs []Off, host string, at Time) bool {
+	return slices.ContainsFunc(offs, func(o Off) bool {
+		return o.Host == host && o.From <= at && (o.To == 0 || at <= o.To)
+	})
+}

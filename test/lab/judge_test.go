@@ -1,0 +1,187 @@
+package lab
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const ms = Time(time.Millisecond)
+
+// answersOf makes answers of one host each 2 ms between two times.
+func answersOf(client, host string, from, to Time) []Answer {
+	var answers []Answer
+	for t := from; t <= to; t += 2 * ms {
+		answers = append(answers, Answer{Client: client, Host: host, Sent: t, Accepted: t, Received: t})
+	}
+	return answers
+}
+
+func TestLongestGap(t *testing.T) {
+	steady := answersOf("c", "h1", 2*ms, 40*ms)
+	for name, tt := range map[string]struct {
+		answers []Answer
+		want    Gap
+	}{
+		"no answer at all":    {nil, Gap{0, 100 * ms, true, "c"}},
+		"steady, then none":   {steady, Gap{40 * ms, 100 * ms, true, "c"}},
+		"a hole":              {append(steady, answersOf("c", "h2", 80*ms, 100*ms)...), Gap{40 * ms, 80 * ms, false, "c"}},
+		"late begin":          {answersOf("c", "h1", 70*ms, 100*ms), Gap{0, 70 * ms, false, "c"}},
+		"another client's":    {answersOf("d", "h1", 2*ms, 100*ms), Gap{0, 100 * ms, true, "c"}},
+		"answered throughout": {answersOf("c", "h1", 2*ms, 100*ms), Gap{0, 2 * ms, false, "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Observations{From: 0, To: 100 * ms, Answers: tt.answers}.LongestGap("c")
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestOverlap(t *testing.T) {
+	hold := func(host string, from, to Time) Hold { return Hold{Host: host, From: from, To: to} }
+	claim := func(host string, at Time) Claim { return Claim{Host: host, At: at} }
+	for name, tt := range map[string]struct {
+		o    Observations
+		want Overlap
+	}{
+		"one after the other": {
+			Observations{
+				Holds:   []Hold{hold("h1", 1, 40*ms), hold("h2", 40*ms, 0)},
+				Answers: append(answersOf("c", "h1", 0, 38*ms), answersOf("c", "h2", 42*ms, 100*ms)...),
+				Claims:  []Claim{claim("h1", 30*ms), claim("h2", 41*ms)},
+			}, Overlap{},
+		},
+		"both kernels": {
+			Observations{Holds: []Hold{hold("h1", 1, 60*ms), hold("h2", 40*ms, 0)}},
+			Overlap{Kernel: time.Duration(20 * ms)},
+		},
+		"three kernels count once, two times add": {
+			Observations{Holds: []Hold{hold("h1", 10*ms, 30*ms), hold("h2", 20*ms, 30*ms), hold("h3", 15*ms, 30*ms), hold("h1", 50*ms, 60*ms), hold("h2", 55*ms, 0)}},
+			Overlap{Kernel: time.Duration(20 * ms)},
+		},
+		"a host that is off holds nothing": {
+			Observations{Holds: []Hold{hold("h1", 1, 0), hold("h2", 40*ms, 0)}, Offs: []Off{{"h1", 30 * ms, 0}}},
+			Overlap{},
+		},
+		"off and on again with the address": {
+			Observations{Holds: []Hold{hold("h1", 1, 0), hold("h2", 40*ms, 0)}, Offs: []Off{{"h1", 30 * ms, 90 * ms}}},
+			Overlap{Kernel: time.Duration(10 * ms)},
+		},
+		"both answer": {
+			Observations{Answers: append(answersOf("c", "h1", 0, 60*ms), answersOf("d", "h2", 40*ms, 100*ms)...)},
+			Overlap{Answers: time.Duration(20 * ms)},
+		},
+		"an answer long after the end is an instant and no stretch": {
+			Observations{Answers: append(answersOf("c", "h2", 0, 100*ms), answersOf("d", "h1", 90*ms, 90*ms)...)},
+			Overlap{},
+		},
+		"a claim long after the other took over": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1, 40*ms), hold("h2", 41*ms, 0)},
+				Claims: []Claim{claim("h1", 71*ms)},
+			}, Overlap{Wire: time.Duration(30 * ms)},
+		},
+		"a claim before the other's record began": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1, 40*ms), hold("h2", 41*ms, 0)},
+				Claims: []Claim{claim("h2", 38*ms)},
+			}, Overlap{Wire: time.Duration(2 * ms)},
+		},
+		"a claim of a host that is off": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1, 40*ms), hold("h2", 41*ms, 0)},
+				Claims: []Claim{claim("h1", 71*ms)},
+				Offs:   []Off{{"h1", 40 * ms, 0}},
+			}, Overlap{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.o.From, tt.o.To = 0, 100*ms
+			if diff := cmp.Diff(tt.want, tt.o.Overlap()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestStallWithin(t *testing.T) {
+	var l lateness
+	l.record(10*ms, 10*ms+ms/2) // tolerable
+	l.record(20*ms, 25*ms)
+	l.record(30*ms, 37*ms)
+	l.record(98*ms, 120*ms)
+	got := l.within(0, 100*ms)
+	if want := (Stall{Max: time.Duration(7 * ms), Sum: time.Duration(14 * ms)}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := l.within(40*ms, 90*ms); got != (Stall{}) {
+		t.Errorf("got %+v from a quiet time", got)
+	}
+}
+
+func TestParsePressure(t *testing.T) {
+	text := "some avg10=0.04 avg60=0.45 avg300=1.37 total=23211010\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+	if p, ok := parsePressure(text, 5); !ok || p != (pressure{5, 23211010 * time.Microsecond}) {
+		t.Errorf("got %+v, %t", p, ok)
+	}
+	for _, bad := range []string{"", "some", "some total=x\n", "full total=5\n"} {
+		if p, ok := parsePressure(bad, 5); ok {
+			t.Errorf("%q is taken for %+v", bad, p)
+		}
+	}
+}
+
+func TestParseClaim(t *testing.T) {
+	mac := []byte{2, 0x77, 0, 0, 0, 11}
+	v4, v6 := netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77::c:1")
+	for name, tt := range map[string]struct {
+		frame []byte
+		want  Claim
+	}{
+		"gratuitous request": {arpFrame(1, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPRequest, Gratuitous: true}},
+		"gratuitous reply":   {arpFrame(2, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPReply, Gratuitous: true}},
+		"advertisement":      {advertisementFrame(mac, v6), Claim{Host: "02:77:00:00:00:0b", Address: v6, Kind: Advertisement, Gratuitous: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := parseClaim(tt.frame)
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); !ok || diff != "" {
+				t.Error(ok, diff)
+			}
+			for short := range tt.frame {
+				if len(tt.frame)-short < 8 && tt.want.Kind == Advertisement {
+					continue // the option alone may be missing
+				}
+				if c, ok := parseClaim(tt.frame[:short]); ok && short < 78 {
+					t.Fatalf("cut to %d bytes it is taken for %+v", short, c)
+				}
+			}
+		})
+	}
+	if c, ok := parseClaim(arpFrame(1, mac, netip.IPv4Unspecified())); ok {
+		t.Errorf("a probe is taken for a claim: %+v", c)
+	}
+}
+
+func TestAnswerCodec(t *testing.T) {
+	probe := make([]byte, probeSize)
+	marshalProbe(probe, 42)
+	if sent, ok := parseProbe(probe); !ok || sent != 42 {
+		t.Errorf("probe: %v, %t", sent, ok)
+	}
+	b := marshalAnswer(nil, 42, 43, "host1")
+	if a, ok := parseAnswer(b); !ok || a != (Answer{Host: "host1", Sent: 42, Accepted: 43}) {
+		t.Errorf("answer: %+v, %t", a, ok)
+	}
+	for i := range b {
+		if a, ok := parseAnswer(b[:i]); ok && i <= answerSize {
+			t.Errorf("%d bytes are taken for %+v", i, a)
+		}
+	}
+	if _, ok := parseProbe(b); ok {
+		t.Error("an answer is taken for a probe")
+	}
+}
