@@ -23,6 +23,9 @@ var (
 	ErrStopped = errors.New("node is not running")
 	// ErrUnknownServer says that no server of that name is in the configuration.
 	ErrUnknownServer = errors.New("no such server in the configuration")
+	// ErrChanging says that another change of leadership or of the configuration
+	// is under way.
+	ErrChanging = errors.New("another change of the configuration or of leadership is under way")
 )
 
 // NotLeaderError is ErrNotLeader with a hint where the leader may be.

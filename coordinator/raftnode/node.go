@@ -4,10 +4,15 @@
 package raftnode
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // Machine is the replicated state. Its methods are called one at a time, in
@@ -58,6 +63,67 @@ type Config struct {
 	// one. It runs before Raft acts on the change and must not block.
 	OnConfiguration func(Configuration)
 	Machine         Machine
+
+	// Faults for tests.
+	wrapStore  func(raft.LogStore) raft.LogStore
+	dial       func(address string, timeout time.Duration) (net.Conn, error)
+	timeoutNow func()
+}
+
+// commitTimeout is how soon followers learn what has committed when nothing
+// follows. It costs a small message per follower and interval.
+const commitTimeout = 10 * time.Millisecond
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Name == "" || c.Dir == "" || c.Machine == nil {
+		return c, errors.New("configure node: Name, Dir and Machine are required")
+	}
+	if c.Advertise == "" && c.Listener != nil {
+		c.Advertise = c.Listener.Addr().String()
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 250 * time.Millisecond
+	}
+	if c.Election == 0 {
+		c.Election = c.Heartbeat
+	}
+	if c.LeaderLease == 0 {
+		c.LeaderLease = c.Heartbeat / 2
+	}
+	if c.StoreTimeout == 0 {
+		c.StoreTimeout = time.Second
+	}
+	if c.SnapshotThreshold == 0 {
+		c.SnapshotThreshold = 8192
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Election < c.Heartbeat || c.Heartbeat < c.LeaderLease {
+		return c, fmt.Errorf("configure node: want leader lease (%v) <= heartbeat (%v) <= election (%v)", c.LeaderLease, c.Heartbeat, c.Election)
+	}
+	return c, nil
+}
+
+// rpcTimeout bounds one call to a peer. It is also how long a connection that
+// a healed partition has broken can go on being waited for.
+func (c Config) rpcTimeout() time.Duration { return max(time.Second, 4*c.Heartbeat) }
+
+func (c Config) raft() *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.Name)
+	rc.HeartbeatTimeout = c.Heartbeat
+	rc.ElectionTimeout = c.Election
+	rc.LeaderLeaseTimeout = c.LeaderLease
+	rc.CommitTimeout = commitTimeout
+	rc.SnapshotThreshold = c.SnapshotThreshold
+	rc.SnapshotInterval = 30 * time.Second
+	rc.TrailingLogs = c.SnapshotThreshold
+	// The node stops itself: Raft would stop only a leader, and half of it.
+	rc.ShutdownOnRemove = false
+	rc.NoLegacyTelemetry = true
+	rc.Logger = newHCLogger(c.Logger, "raft")
+	return rc
 }
 
 // Info is one look at a node.
@@ -80,70 +146,178 @@ type Follower struct {
 
 // Node is one replica: Open, perhaps Bootstrap, then Run. Its methods are safe
 // for concurrent use.
-type Node struct{}
+type Node struct {
+	cfg            Config
+	stores         *stores
+	machine        *machine
+	configurations *configurations
+
+	started   atomic.Bool
+	closeOnce sync.Once
+	current   atomic.Pointer[instance] // nil while none runs
+	stalled   atomic.Bool
+	gate      gate
+	leading   latest
+	stuck     stuckTransfer
+
+	failOnce sync.Once
+	failure  error // set before failed is closed
+	failed   chan struct{}
+}
 
 // Open locks the data directory and opens the stores in it; nothing runs yet.
 // Errors: ErrLocked, *DamagedError, or what the file system said.
-func Open(cfg Config) (*Node, error) { return nil, ErrStopped }
+func Open(cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Listener == nil {
+		return nil, errors.New("configure node: Listener is required")
+	}
+	return open(cfg)
+}
 
-// Close frees the data directory of a node that was opened and not run.
-func (n *Node) Close() error { return nil }
+func open(cfg Config) (*Node, error) {
+	st, err := openStores(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg:            cfg,
+		stores:         st,
+		configurations: newConfigurations(cfg.OnConfiguration),
+		leading:        latest{ch: make(chan bool, 1)},
+		failed:         make(chan struct{}),
+	}
+	n.machine = &machine{inner: cfg.Machine, fail: n.fail,
+		removed: func(index uint64) bool { return n.configurations.removed(index, cfg.Name) }}
+	if err := st.scan(n.configurations); err != nil {
+		st.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Close frees the data directory of a node that was opened and not run. After
+// Run it does nothing.
+func (n *Node) Close() error {
+	n.closeOnce.Do(n.stores.close)
+	return nil
+}
 
 // StoreID is a random name, 32 hex digits, that the data directory got when it was made.
-func (n *Node) StoreID() string { return "" }
+func (n *Node) StoreID() string { return n.stores.dir.id }
 
 // HasState tells whether there is Raft state: a term, a log or a snapshot.
-func (n *Node) HasState() bool { return false }
+func (n *Node) HasState() bool {
+	has, err := raft.HasExistingState(n.stores.log, n.stores.bolt, n.stores.snapshots)
+	return has || err != nil
+}
 
 // Bootstrap writes the first configuration, before Run. It must be called with
-// equal servers on each node that it is called on. ErrHasState if too late.
-func (n *Node) Bootstrap(servers []Server) error { return ErrStopped }
-
-// Run takes part in the cluster until ctx ends (nil), the node is removed
-// (ErrRemoved) or a fault stops it. Then it closes the stores.
-func (n *Node) Run(ctx context.Context) error { return ErrStopped }
-
-// Propose appends data and returns what Machine.Apply returned for it.
-// Errors: ErrNotLeader (*NotLeaderError), ErrUncertain, or those of Apply.
-// When ctx ends first the outcome is uncertain and both errors match.
-func (n *Node) Propose(ctx context.Context, data []byte) (any, error) { return nil, ErrStopped }
-
-// Barrier returns when everything that was committed before it, in earlier
-// terms too, has been applied here. Leader only; errors as for Propose.
-func (n *Node) Barrier(ctx context.Context) error { return ErrStopped }
+// equal servers on each node that it is called on. ErrHasState if there is a
+// state already.
+func (n *Node) Bootstrap(servers []Server) error {
+	err := raft.BootstrapCluster(n.cfg.raft(), n.stores.log, n.stores.bolt, n.stores.snapshots, nil, raftConfiguration(servers))
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		return ErrHasState
+	}
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	return n.stores.scan(n.configurations)
+}
 
 // State looks at the node.
-func (n *Node) State() Info { return Info{} }
+func (n *Node) State() Info {
+	info := Info{Role: "stopped", Applied: n.machine.applied.Load(), LastContact: -1}
+	if n.stalled.Load() {
+		info.Role = "stalled"
+	}
+	in := n.current.Load()
+	if in == nil {
+		return info
+	}
+	r := in.raft
+	info.Role = roleName(r.State())
+	addr, id := r.LeaderWithID()
+	info.Leader, info.LeaderAddress = string(id), string(addr)
+	info.Term, info.Commit, info.Last = r.CurrentTerm(), r.CommitIndex(), r.LastIndex()
+	if info.Role == "leader" {
+		info.LastContact = 0
+	} else if t := r.LastContact(); !t.IsZero() {
+		info.LastContact = time.Since(t)
+	}
+	return info
+}
+
+func roleName(s raft.RaftState) string {
+	switch s {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Follower:
+		return "follower"
+	default:
+		return "stopped"
+	}
+}
 
 // Leading tells of changes of leadership; it holds only the latest value. True
 // comes before the entries of earlier terms are applied: see Barrier.
-func (n *Node) Leading() <-chan bool { return nil }
+func (n *Node) Leading() <-chan bool { return n.leading.ch }
 
 // Configuration is the latest configuration in the log, committed or not.
-func (n *Node) Configuration() Configuration { return Configuration{} }
-
-// AddNonvoter adds a server that gets the log and has no vote, or corrects its
-// address. Leader only.
-func (n *Node) AddNonvoter(ctx context.Context, s Server) error { return ErrStopped }
-
-// Promote gives a server of the configuration its vote. Leader only.
-func (n *Node) Promote(ctx context.Context, name string) error { return ErrStopped }
-
-// Remove takes a server out of the configuration and tells it so. Leader only;
-// a leader that removes itself stops once that has committed.
-func (n *Node) Remove(ctx context.Context, name string) error { return ErrStopped }
-
-// TransferLeadership hands leadership to the named server, or to the one that
-// is furthest if to is "". It waits for proposals under way and is bounded to a few election
-// timeouts. Leader only.
-func (n *Node) TransferLeadership(ctx context.Context, to string) error { return ErrStopped }
+func (n *Node) Configuration() Configuration { return *n.configurations.latest.Load() }
 
 // Followers tells what this leader knows of the other servers, by name. Empty on others.
-func (n *Node) Followers() map[string]Follower { return nil }
+func (n *Node) Followers() map[string]Follower {
+	out := make(map[string]Follower)
+	in := n.current.Load()
+	if in == nil || !in.leads() {
+		return out
+	}
+	notes := in.transport.notes(in.raft.CurrentTerm())
+	for _, s := range n.Configuration().Servers {
+		if s.Name == n.cfg.Name {
+			continue
+		}
+		f := Follower{LastContact: -1}
+		if note, ok := notes[raft.ServerID(s.Name)]; ok {
+			f = Follower{Match: note.match, LastContact: time.Since(note.heard)}
+		}
+		out[s.Name] = f
+	}
+	return out
+}
 
-// Recover makes peersFile (a JSON array of {"id","address","non_voter"}) the
-// configuration of the data directory at cfg.Dir, for a cluster that has lost
-// its majority for good. It commits all that the log holds. The old members
-// that are not recovered with the same file must never run again.
-// cfg.Listener is not needed. cfg.Machine must be fresh and is used up.
-func Recover(cfg Config, peersFile string) error { return ErrStopped }
+// fail records the first fault that the node cannot live with; Run returns it.
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.failure = err
+		close(n.failed)
+	})
+}
+
+// latest is a channel that holds only the newest value.
+type latest struct {
+	mu   sync.Mutex
+	last bool
+	ch   chan bool
+}
+
+func (l *latest) set(v bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v == l.last {
+		return
+	}
+	l.last = v
+	select {
+	case <-l.ch:
+	default:
+	}
+	l.ch <- v
+}

@@ -1,0 +1,199 @@
+package raftnode
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// changeLimit bounds a change of the configuration.
+const changeLimit = 10 * time.Second
+
+// AddNonvoter adds a server that gets the log and has no vote, or corrects its
+// address. It returns once that has committed. Leader only; errors as for Propose.
+func (n *Node) AddNonvoter(ctx context.Context, s Server) error {
+	return n.change(ctx, "add "+s.Name, func(r *raft.Raft) raft.Future {
+		return r.AddNonvoter(raft.ServerID(s.Name), raft.ServerAddress(s.Address), 0, changeLimit)
+	})
+}
+
+// Promote gives a server of the configuration its vote: see Followers for
+// whether it has caught up. Leader only; ErrUnknownServer, and errors as for Propose.
+func (n *Node) Promote(ctx context.Context, name string) error {
+	s, ok := n.Configuration().server(name)
+	if !ok {
+		return fmt.Errorf("promote %s: %w", name, ErrUnknownServer)
+	}
+	return n.change(ctx, "promote "+name, func(r *raft.Raft) raft.Future {
+		return r.AddVoter(raft.ServerID(name), raft.ServerAddress(s.Address), 0, changeLimit)
+	})
+}
+
+// Remove takes a server out of the configuration and then tells it so, within
+// a short bound. Leader only; a leader that removes itself stops once that has
+// committed. ErrUnknownServer, and errors as for Propose.
+func (n *Node) Remove(ctx context.Context, name string) error {
+	s, ok := n.Configuration().server(name)
+	if !ok {
+		return fmt.Errorf("remove %s: %w", name, ErrUnknownServer)
+	}
+	var index uint64
+	err := n.change(ctx, "remove "+name, func(r *raft.Raft) raft.Future {
+		return indexed{r.RemoveServer(raft.ServerID(name), 0, changeLimit), &index}
+	})
+	if err == nil && name != n.cfg.Name {
+		n.tellRemoved(ctx, s, index)
+	}
+	return err
+}
+
+// indexed notes the index of an entry once it has committed.
+type indexed struct {
+	raft.IndexFuture
+	index *uint64
+}
+
+func (f indexed) Error() error {
+	err := f.IndexFuture.Error()
+	if err == nil {
+		*f.index = f.IndexFuture.Index()
+	}
+	return err
+}
+
+// change appends a configuration entry. It first commits all that the log
+// holds and keeps proposals back meanwhile, so that the entry before this one
+// is committed. Then no later leader can put another configuration at the same
+// index (its log reaches as far, and its first entry is a no-op), and an index
+// names one configuration for ever. Raft alone does not promise that.
+func (n *Node) change(ctx context.Context, verb string, begin func(*raft.Raft) raft.Future) error {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
+	if err := n.gate.close(ctx); err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	in, err := n.leader()
+	if err != nil {
+		n.gate.open()
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	_, err = n.await(ctx, in, verb, func(r *raft.Raft) raft.Future {
+		if err := r.Barrier(enqueueTime(ctx)).Error(); err != nil {
+			return failedFuture{err}
+		}
+		return begin(r)
+	}, n.gate.open)
+	return err
+}
+
+type failedFuture struct{ err error }
+
+func (f failedFuture) Error() error { return f.err }
+
+// tellRemoved tells a removed server that its removal has committed. Raft stops
+// talking to it before that, so it would wait for a leader for ever. What is
+// sent is an ordinary AppendEntries of the term in which this node led and
+// appended the entry; it stays true whatever has happened since.
+func (n *Node) tellRemoved(ctx context.Context, s Server, index uint64) {
+	in := n.current.Load()
+	var entry raft.Log
+	if in == nil || n.stores.log.GetLog(index, &entry) != nil {
+		return
+	}
+	addr := in.transport.EncodePeer(raft.ServerID(n.cfg.Name), in.transport.LocalAddr())
+	args := &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Name), Addr: addr},
+		Term:      entry.Term, Leader: addr, PrevLogEntry: index, PrevLogTerm: entry.Term, LeaderCommitIndex: index,
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.rpcTimeout())
+	defer cancel()
+	for {
+		done := make(chan bool, 1)
+		go func() {
+			var resp raft.AppendEntriesResponse
+			err := in.transport.NetworkTransport.AppendEntries(raft.ServerID(s.Name), raft.ServerAddress(s.Address), args, &resp)
+			done <- err == nil && (resp.Success || resp.Term > args.Term)
+		}()
+		select {
+		case ok := <-done:
+			if ok {
+				return
+			}
+		case <-ctx.Done():
+			n.cfg.Logger.Warn("removed server was not told", "server", s.Name)
+			return
+		}
+		select {
+		case <-time.After(commitTimeout): // it may not have the entry yet
+		case <-ctx.Done():
+		}
+	}
+}
+
+// TransferLeadership hands leadership to the named server, or to the one that
+// is furthest if to is "". It waits for proposals under way, holds new ones
+// back, and is bounded to a few election timeouts. Leader only. Errors: ErrNotLeader, ErrUnknownServer,
+// ErrStopped, or why it did not work: this node may then still lead.
+func (n *Node) TransferLeadership(ctx context.Context, to string) error {
+	verb := "transfer leadership"
+	var target Server
+	if to != "" {
+		var ok bool
+		if target, ok = n.Configuration().server(to); !ok || !target.Voter {
+			return fmt.Errorf("%s to %s: %w", verb, to, ErrUnknownServer)
+		}
+		verb += " to " + to
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.transferBound())
+	defer cancel()
+	if err := n.gate.close(ctx); err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	defer n.gate.open()
+	in, err := n.leader()
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		if to == "" {
+			done <- in.raft.LeadershipTransfer().Error()
+			return
+		}
+		done <- in.raft.LeadershipTransferToServer(raft.ServerID(target.Name), raft.ServerAddress(target.Address)).Error()
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+		return nil
+	case <-in.down:
+		return fmt.Errorf("%s: %w", verb, ErrStopped)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", verb, ctx.Err())
+	}
+}
+
+// Snapshot takes a snapshot now, and shortens the log.
+func (n *Node) Snapshot(ctx context.Context) error {
+	in := n.current.Load()
+	if in == nil {
+		return fmt.Errorf("take snapshot: %w", ErrStopped)
+	}
+	done := make(chan error, 1)
+	go func() { done <- in.raft.Snapshot().Error() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("take snapshot: %w", err)
+		}
+		return nil
+	case <-in.down:
+		return fmt.Errorf("take snapshot: %w", ErrStopped)
+	case <-ctx.Done():
+		return fmt.Errorf("take snapshot: %w", ctx.Err())
+	}
+}
