@@ -40,6 +40,11 @@ type entryJSON struct {
 	Ops     []json.RawMessage `json:"ops"`
 }
 
+// entryVersion is all that is read of an entry before its version is known.
+type entryVersion struct {
+	Version int `json:"version"`
+}
+
 // check refuses entries that no replica may apply.
 func (e Entry) check() error {
 	if e.Version != EntryVersion {
@@ -91,9 +96,7 @@ func (e Entry) Encode() ([]byte, error) {
 // or ErrMalformed, wrapped.
 func DecodeEntry(data []byte) (Entry, error) {
 	// The version comes first: a newer entry may well have other fields.
-	var version struct {
-		Version int `json:"version"`
-	}
+	var version entryVersion
 	if err := json.Unmarshal(data, &version); err != nil {
 		return Entry{}, fmt.Errorf("decode entry: %w: %w", ErrMalformed, err)
 	}

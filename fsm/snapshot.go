@@ -49,12 +49,12 @@ type stateJSON struct {
 	Applied       uint64        `json:"applied"`
 	Configuration uint64        `json:"configuration"`
 	Settings      Settings      `json:"settings"`
-	Sessions      []sessionJSON `json:"sessions"`
+	Sessions      []sessionJSON `json:"sessions,omitzero"`
 	Sets          []*Set        `json:"sets"`
 	Grants        []*Grant      `json:"grants"`
 	Retiring      []*Retiring   `json:"retiring"`
-	Drained       []drainJSON   `json:"drained"`
-	Audit         []Change      `json:"audit"`
+	Drained       []drainJSON   `json:"drained,omitzero"`
+	Audit         []Change      `json:"audit,omitzero"`
 }
 
 // sessionJSON is the JSON form of a Session.
@@ -168,6 +168,9 @@ func jsonOffset(err error) int {
 func (in *stateJSON) state() (*State, error) {
 	s := New()
 	s.applied, s.configuration, s.settings, s.audit = in.Applied, in.Configuration, in.Settings, in.Audit
+	if len(s.audit) == 0 {
+		s.audit = nil // empty has one form
+	}
 	for _, row := range in.Sessions {
 		session := &Session{ID: row.ID, Host: row.Host, TTL: row.TTL, Secret: [32]byte(row.Secret)}
 		for _, c := range row.Conditions {
