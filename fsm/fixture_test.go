@@ -1,0 +1,112 @@
+package fsm
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// everyOp holds each op once, with every field set.
+func everyOp() []Op {
+	set := Set{
+		Name: "web",
+		Addresses: []Address{
+			{Prefix: netip.MustParsePrefix("10.0.0.10/24"), Interface: "eth1", Claim: 3},
+			{Prefix: netip.MustParsePrefix("2001:db8::10/64"), Interface: "eth1", Claim: 3},
+		},
+		Candidates:   []Candidate{{"a", 100}, {"b", 50}},
+		Preempt:      true,
+		PreemptDelay: 5 * time.Second,
+		SyncGroup:    "front",
+		Spread:       "rack",
+		AntiAffinity: "power",
+		Paused:       true,
+		Prefer:       "b",
+		Revision:     4,
+	}
+	return []Op{
+		OpenSession{"a", time.Second, [32]byte{0x5e, 0xc7, 31: 0xff}},
+		CloseSession{7, "SIGTERM"},
+		Expire{7, 1, "lease lapsed"},
+		Rebind{7, 9},
+		Release{"web", 7, 12, "recalled"},
+		GrantSet{"web", 7, "highest priority"},
+		RecallSet{"web", 12, "b", "moved by alice"},
+		ConfirmRemoval{7, netip.MustParseAddr("10.0.0.11"), 3},
+		SetCondition{7, "web", Condition{Weight: -20, Veto: true, Reason: "disk is <full> & \"slow\""}},
+		PutSet{set, "apply"},
+		DeleteSet{"web", "apply"},
+		PreferHost{"web", "b", "move"},
+		PauseSet{"web", true, "maintenance"},
+		DrainHost{"a", true, "new kernel"},
+		RestoreSets{[]Set{set}, map[string]string{"a": "new kernel", "c": "gone"}, true, "undo"},
+	}
+}
+
+// fullState is a state with something in every table.
+func fullState(t testing.TB) *State {
+	t.Helper()
+	s := New()
+	s.SetConfiguration(1)
+	for i, line := range []string{
+		"open a", "open b ttl=500ms", "open a ttl=2s",
+		"put web 10.0.0.10/24,10.0.0.11/24%eth1,2001:db8::10/64 hosts=a:100,b:50 preempt delay=5s group=front spread=rack apart=power paused because apply",
+		"put db 10.0.0.20/24 hosts=a:100,b:50",
+		"grant web session=2 because highest priority",
+		"grant db session=3",
+		"put web 10.0.0.10/24,2001:db8::10/64 hosts=a:100,b:50 preempt delay=5s group=front spread=rack apart=power",
+		"recall web epoch=7 to=b because moved by alice",
+		"prefer web b",
+		"condition web session=2 weight=-20 veto because disk is <full>",
+		"condition db session=2 weight=3",
+		"drain a because new kernel",
+		"pause everything because maintenance",
+	} {
+		op, err := parseOp(line, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := Entry{Version: EntryVersion, At: 1_700_000_000_000_000_000 + int64(i), Actor: "alice", Ops: []Op{op}}
+		result, err := s.ApplyEntry(uint64(i+2), e)
+		if err != nil || result.Err() != nil {
+			t.Fatalf("%s: %v, %v", line, err, result.Err())
+		}
+	}
+	return s
+}
+
+// largeState has 50 sets with 20 addresses each, all held, 500 sessions and a
+// full audit ring.
+func largeState(t testing.TB) *State {
+	t.Helper()
+	s := New()
+	s.SetConfiguration(1)
+	apply := func(ops ...Op) {
+		t.Helper()
+		result, err := s.ApplyEntry(s.Applied()+1, Entry{Version: EntryVersion, Actor: "test", Ops: ops})
+		if err != nil || result.Err() != nil {
+			t.Fatalf("%v, %v", err, result.Err())
+		}
+	}
+	for i := range 500 {
+		apply(OpenSession{fmt.Sprintf("host-%03d", i), time.Second, [32]byte{1}})
+	}
+	sessions := s.Sessions()
+	for i := range 50 {
+		set := Set{Name: fmt.Sprintf("set-%02d", i)}
+		for j := range 20 {
+			addr := netip.AddrFrom4([4]byte{10, 1, byte(i), byte(j + 10)})
+			set.Addresses = append(set.Addresses, Address{Prefix: netip.PrefixFrom(addr, 16)})
+		}
+		for j := range 3 {
+			set.Candidates = append(set.Candidates, Candidate{sessions[(i+j)%len(sessions)].Host, 100 - j})
+		}
+		apply(PutSet{Set: set, Cause: "apply"})
+		apply(GrantSet{set.Name, sessions[i].ID, "highest priority of the eligible hosts"})
+	}
+	for range AuditRing {
+		apply(PauseSet{Paused: !s.Settings().Paused, Cause: "fill the ring"})
+	}
+	return s
+}
