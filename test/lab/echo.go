@@ -23,17 +23,18 @@ type Answer struct {
 	Client   string
 	Address  netip.Addr // the address that was asked
 	Host     string     // who answered
+	Tick     uint32     // which of the client's ticks sent the probe
 	Sent     Time       // when the client sent the probe
 	Accepted Time       // when the answering host's kernel took the probe in
 	Received Time       // when the client's kernel took the answer in
 }
 
-// A probe is magic and send time; an answer adds the time of acceptance and
-// the host's name.
+// A probe is magic, the number of its tick and its send time; an answer adds
+// the time of acceptance and the host's name.
 //
 //	0        4        8                16               24
 //	+--------+--------+----------------+----------------+- - - -
-//	| magic  |   0    | send time      | accepted       | name
+//	| magic  | tick   | send time      | accepted       | name
 //	+--------+--------+----------------+----------------+- - - -
 const (
 	echoMagic  = 0x48464543
@@ -41,23 +42,18 @@ const (
 	answerSize = 24
 )
 
-func marshalProbe(b []byte, sent Time) {
+func marshalProbe(b []byte, tick uint32, sent Time) {
 	binary.BigEndian.PutUint32(b, echoMagic)
-	binary.BigEndian.PutUint32(b[4:], 0)
+	binary.BigEndian.PutUint32(b[4:], tick)
 	binary.BigEndian.PutUint64(b[8:], uint64(sent))
 }
 
-func parseProbe(b []byte) (sent Time, ok bool) {
-	if len(b) != probeSize || binary.BigEndian.Uint32(b) != echoMagic {
-		return 0, false
-	}
-	return Time(binary.BigEndian.Uint64(b[8:])), true
+func isProbe(b []byte) bool {
+	return len(b) == probeSize && binary.BigEndian.Uint32(b) == echoMagic
 }
 
-func marshalAnswer(b []byte, sent, accepted Time, host string) []byte {
-	b = binary.BigEndian.AppendUint32(b[:0], echoMagic)
-	b = binary.BigEndian.AppendUint32(b, 0)
-	b = binary.BigEndian.AppendUint64(b, uint64(sent))
+func marshalAnswer(b, probe []byte, accepted Time, host string) []byte {
+	b = append(b[:0], probe...)
 	b = binary.BigEndian.AppendUint64(b, uint64(accepted))
 	return append(b, host...)
 }
@@ -67,6 +63,7 @@ func parseAnswer(b []byte) (a Answer, ok bool) {
 		return Answer{}, false
 	}
 	return Answer{
+		Tick:     binary.BigEndian.Uint32(b[4:]),
 		Sent:     Time(binary.BigEndian.Uint64(b[8:])),
 		Accepted: Time(binary.BigEndian.Uint64(b[16:])),
 		Host:     string(b[answerSize:]),
@@ -85,11 +82,10 @@ func echo(fd int, host string, stop *atomic.Bool) error {
 		if err != nil {
 			return fmt.Errorf("echo on %s: %w", host, err)
 		}
-		sent, valid := parseProbe(d.data)
-		if !ok || !valid {
+		if !ok || !isProbe(d.data) {
 			continue
 		}
-		out = marshalAnswer(out, sent, d.at, host)
+		out = marshalAnswer(out, d.data, d.at, host)
 		_ = unix.Sendmsg(fd, out, sourceControl(d.to), from, 0)
 	}
 	return nil
@@ -106,6 +102,7 @@ type prober struct {
 	names   table[string]     // answering hosts
 	asked   table[netip.Addr] // addresses that have answered
 	samples []sample          // by time of reading
+	ticks   []Time            // when each tick sent its probes
 	late    lateness
 }
 
@@ -113,6 +110,7 @@ type prober struct {
 // the garbage collector need not look at any.
 type sample struct {
 	sent, accepted, received Time
+	tick                     uint32
 	host, address            uint16 // positions in the tables
 }
 
@@ -175,12 +173,14 @@ func (p *prober) send(stop *atomic.Bool) error {
 		p.mu.Lock()
 		p.late.record(next, now)
 		targets := p.targets
+		tick := uint32(len(p.ticks))
+		p.ticks = append(p.ticks, now)
 		p.mu.Unlock()
 		for now.Sub(next) > p.every {
 			next = next.Add(p.every)
 		}
 		for _, t := range targets {
-			marshalProbe(probe, Now())
+			marshalProbe(probe, tick, Now())
 			fd := p.fds[0]
 			if t.Is6() {
 				fd = p.fds[1]
@@ -205,7 +205,7 @@ func (p *prober) receive(fd int, stop *atomic.Bool) error {
 		}
 		p.mu.Lock()
 		p.samples = append(p.samples, sample{
-			sent: a.Sent, accepted: a.Accepted, received: d.at,
+			sent: a.Sent, accepted: a.Accepted, received: d.at, tick: a.Tick,
 			host: p.names.number(a.Host), address: p.asked.number(d.from.Addr()),
 		})
 		p.mu.Unlock()
@@ -232,11 +232,34 @@ func (p *prober) within(from, to Time) []Answer {
 		}
 		answers = append(answers, Answer{
 			Client: p.client, Address: p.asked.values[s.address], Host: p.names.values[s.host],
-			Sent: s.sent, Accepted: s.accepted, Received: s.received,
+			Tick: s.tick, Sent: s.sent, Accepted: s.accepted, Received: s.received,
 		})
 	}
 	slices.SortStableFunc(answers, func(a, b Answer) int { return cmp.Compare(a.Received, b.Received) })
 	return answers
+}
+
+// lost returns how many probes of the address, sent between two times, have not
+// been answered.
+func (p *prober) lost(address netip.Addr, from, to Time) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, _ := slices.BinarySearch(p.ticks, from)
+	end, _ := slices.BinarySearch(p.ticks, to)
+	answered := make([]bool, end-first)
+	for i := len(p.samples) - 1; i >= 0 && p.samples[i].received >= from.Add(-settle); i-- {
+		s := p.samples[i]
+		if tick := int(s.tick) - first; tick >= 0 && tick < len(answered) && p.asked.values[s.address] == address {
+			answered[tick] = true
+		}
+	}
+	lost := 0
+	for _, ok := range answered {
+		if !ok {
+			lost++
+		}
+	}
+	return lost
 }
 
 // stall returns how late the prober's own ticks were between two times.

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -179,12 +177,7 @@ func (h *Host) PowerOn() error {
 	if err := h.SetLink(true); err != nil {
 		return err
 	}
-	// The bridge learns of the carrier a moment later, up to a second when the
-	// link changed lately; until then it refuses to open the port.
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	err := Poll(ctx, 2*time.Millisecond, func() error { return h.network.setPort(h.port, portForwarding) })
-	if err != nil {
+	if err := errors.Join(h.waitLink(), h.network.setPort(h.port, portForwarding)); err != nil {
 		return fmt.Errorf("power on %s: %w", h.Name, err)
 	}
 	h.mu.Lock()

@@ -168,12 +168,12 @@ func TestParseClaim(t *testing.T) {
 
 func TestAnswerCodec(t *testing.T) {
 	probe := make([]byte, probeSize)
-	marshalProbe(probe, 42)
-	if sent, ok := parseProbe(probe); !ok || sent != 42 {
-		t.Errorf("probe: %v, %t", sent, ok)
+	marshalProbe(probe, 7, 42)
+	if !isProbe(probe) || isProbe(probe[1:]) {
+		t.Error("a probe is not told from what is none")
 	}
-	b := marshalAnswer(nil, 42, 43, "host1")
-	if a, ok := parseAnswer(b); !ok || a != (Answer{Host: "host1", Sent: 42, Accepted: 43}) {
+	b := marshalAnswer(nil, probe, 43, "host1")
+	if a, ok := parseAnswer(b); !ok || a != (Answer{Host: "host1", Tick: 7, Sent: 42, Accepted: 43}) {
 		t.Errorf("answer: %+v, %t", a, ok)
 	}
 	for i := range b {
@@ -181,7 +181,7 @@ func TestAnswerCodec(t *testing.T) {
 			t.Errorf("%d bytes are taken for %+v", i, a)
 		}
 	}
-	if _, ok := parseProbe(b); ok {
+	if isProbe(b) {
 		t.Error("an answer is taken for a probe")
 	}
 }

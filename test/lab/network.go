@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -94,7 +96,37 @@ func (n *Network) build(layout Layout) error {
 		}
 		n.Clients = append(n.Clients, c)
 	}
+	for _, h := range n.all() {
+		if err := h.waitLink(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(waitUp(n.wires, n.trunk[0]), waitUp(n.wires, n.trunk[1]))
+}
+
+// waitLink waits until packets pass both ends of the host's cable.
+func (h *Host) waitLink() error {
+	if err := errors.Join(waitUp(h.ns, h.link.Attrs().Index), waitUp(h.network.wires, h.port)); err != nil {
+		return fmt.Errorf("link of %s: %w", h.Name, err)
+	}
 	return nil
+}
+
+// waitUp waits until the kernel has noticed an interface's carrier, which it
+// does in the background: until then the interface drops what it should send.
+func waitUp(ns *namespace, index int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return Poll(ctx, time.Millisecond, func() error {
+		link, err := ns.handle.LinkByIndex(index)
+		if err != nil {
+			return fmt.Errorf("find interface %d: %w", index, err)
+		}
+		if state := link.Attrs().OperState; state != netlink.OperUp {
+			return fmt.Errorf("%s is %s", link.Attrs().Name, state)
+		}
+		return nil
+	})
 }
 
 func bridgeName(s Segment) string { return "br-" + string(s) }

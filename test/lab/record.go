@@ -204,6 +204,17 @@ func (r *Recorder) Observe(address netip.Addr, from, to Time) Observations {
 	return o
 }
 
+// Lost returns how many of a client's probes to the address, sent between two
+// times, were not answered.
+func (r *Recorder) Lost(client string, address netip.Addr, from, to Time) int {
+	for _, p := range r.probers {
+		if p.client == client {
+			return p.lost(address, from, to)
+		}
+	}
+	return 0
+}
+
 // Claims returns every claim heard between two times, segment by segment.
 func (r *Recorder) Claims(from, to Time) []Claim {
 	var claims []Claim

@@ -51,6 +51,12 @@ func TestRecorderSeesMove(t *testing.T) {
 				t.Errorf("%s, %s: gap %v (open: %t), the hole was 150 ms to %v", vip, client, gap.Length(), gap.Open, limit)
 			}
 		}
+		if lost := r.Lost("client1", vip, hole, both); lost < 30 {
+			t.Errorf("%s: %d probes lost in a hole of 150 ms", vip, lost)
+		}
+		if lost := r.Lost("client1", vip, filled.Add(60*time.Millisecond), both); lost > 0 {
+			t.Errorf("%s: %d probes lost after the move", vip, lost)
+		}
 		stall := r.Stall(hole, both).Max
 		if o := moved.Overlap(); o.Max() > stall {
 			t.Errorf("%s: overlap %+v with nobody sharing; stall %v", vip, o, stall)
