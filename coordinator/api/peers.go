@@ -17,10 +17,10 @@ type Peers struct {
 	addressOf func(name string) string // "" if unknown
 
 	mu    sync.Mutex
-	conns map[string]*peer // by name
+	conns map[string]*connection // by name
 }
 
-type peer struct {
+type connection struct {
 	address string
 	conn    *grpc.ClientConn
 }
@@ -28,7 +28,7 @@ type peer struct {
 // NewPeers returns an empty pool; addressOf tells where a coordinator's API is
 // now.
 func NewPeers(addressOf func(name string) string) *Peers {
-	return &Peers{addressOf: addressOf, conns: make(map[string]*peer)}
+	return &Peers{addressOf: addressOf, conns: make(map[string]*connection)}
 }
 
 // conn returns the connection to a coordinator, a new one if it has moved.
@@ -49,7 +49,7 @@ func (p *Peers) conn(name string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.conns[name] = &peer{address, conn}
+	p.conns[name] = &connection{address, conn}
 	return conn, nil
 }
 
@@ -64,8 +64,8 @@ func (p *Peers) Warm(name string) {
 func (p *Peers) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, peer := range p.conns {
-		peer.conn.Close()
+	for _, c := range p.conns {
+		c.conn.Close()
 	}
 	clear(p.conns)
 }

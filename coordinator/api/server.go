@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"holdfast/coordinator"
+	"holdfast/coordinator/api/dial"
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/fsm"
 )
@@ -224,7 +225,10 @@ func (s *operator) RemoveMember(ctx context.Context, r *pb.RemoveMemberRequest) 
 const chunk = 256 << 10
 
 func (s *operator) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotChunk]) error {
-	data := s.c.SaveSnapshot()
+	data, err := s.c.SaveSnapshot()
+	if err != nil {
+		return toStatus(err)
+	}
 	for len(data) > 0 {
 		n := min(chunk, len(data))
 		if err := stream.Send(&pb.SnapshotChunk{Data: data[:n]}); err != nil {

@@ -1,0 +1,170 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/coordinator/lease"
+	"holdfast/fsm"
+)
+
+// Machine is the coordinator as its log sees it: the replicated state.
+type Machine struct{ c *Coordinator }
+
+// Machine returns what the log calls, one call at a time, in log order.
+func (c *Coordinator) Machine() Machine { return Machine{c} }
+
+// Apply applies one committed entry and returns its fsm.Result. An error means
+// that this replica cannot go on (fsm: an undecodable or unknown command).
+func (m Machine) Apply(index uint64, data []byte) (any, error) {
+	m.c.mu.Lock()
+	res, err := m.c.state.Apply(index, data)
+	if err == nil {
+		m.c.meetSessions()
+	}
+	m.c.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	m.c.applied(index)
+	return res, nil
+}
+
+// Configured notes that the configuration entry at index was applied.
+func (m Machine) Configured(index uint64) {
+	m.c.mu.Lock()
+	m.c.state.SetConfiguration(index)
+	m.c.mu.Unlock()
+	m.c.applied(index)
+}
+
+// Snapshot returns the replicated state, byte for byte reproducible.
+func (m Machine) Snapshot() ([]byte, error) {
+	m.c.mu.RLock()
+	defer m.c.mu.RUnlock()
+	return m.c.state.Snapshot(), nil
+}
+
+// Restore replaces the replicated state by a snapshot's.
+func (m Machine) Restore(data []byte) error {
+	st, err := fsm.Restore(data)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	m.c.mu.Lock()
+	m.c.state = st
+	m.c.meetSessions()
+	applied := st.Applied()
+	m.c.mu.Unlock()
+	m.c.applied(applied)
+	return nil
+}
+
+// SetConfiguration takes over the latest configuration in the log, also when
+// it rolls back. The log calls it before it acts on the new one.
+func (c *Coordinator) SetConfiguration(cfg Configuration) {
+	c.voterMu.Lock()
+	c.voter.SetConfiguration(c.Boottime(), lease.Configuration{
+		Index: cfg.Index, Previous: cfg.Previous, Voters: cfg.Voters(),
+	})
+	c.voterMu.Unlock()
+	c.broadcast()
+}
+
+// applied publishes that the state has reached index.
+func (c *Coordinator) applied(index uint64) {
+	c.voterMu.Lock()
+	c.voter.SetApplied(index)
+	c.voterMu.Unlock()
+	c.broadcast()
+}
+
+// meetSessions notes since when each open session could have been heard here.
+// A session that has just been opened, or that this process has just learnt of
+// after a restart, is silent for a good reason. Called with the state locked.
+func (c *Coordinator) meetSessions() {
+	sessions := c.state.Sessions()
+	now := c.Boottime()
+	c.voterMu.Lock()
+	defer c.voterMu.Unlock()
+	for _, s := range sessions {
+		if _, ok := c.firstSeen[s.ID]; !ok {
+			c.firstSeen[s.ID] = now
+		}
+	}
+	for id := range c.firstSeen {
+		if _, open := c.state.Session(id); !open {
+			delete(c.firstSeen, id)
+		}
+	}
+}
+
+// keepHouse makes durable what follows from applied entries: it raises the
+// longest TTL before the first promise for it can be made (the voter drops
+// renewals until then), and deletes marks of sessions whose end was applied.
+func (c *Coordinator) keepHouse(ctx context.Context) error {
+	for {
+		change := c.change()
+		if err := c.raiseLongestTTL(); err != nil {
+			return err
+		}
+		if err := c.unmarkEnded(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-change:
+		}
+	}
+}
+
+func (c *Coordinator) raiseLongestTTL() error {
+	longest := c.Store.LongestTTL()
+	want := longest
+	c.mu.RLock()
+	for _, s := range c.state.Sessions() {
+		want = max(want, s.TTL)
+	}
+	c.mu.RUnlock()
+	if want == longest {
+		return nil
+	}
+	if err := c.Store.SetLongestTTL(want); err != nil {
+		return fmt.Errorf("store longest TTL: %w", err)
+	}
+	c.voterMu.Lock()
+	c.voter.RaiseLongestTTL(want)
+	c.voterMu.Unlock()
+	return nil
+}
+
+func (c *Coordinator) unmarkEnded() error {
+	marks := c.Store.Marks()
+	if len(marks) == 0 {
+		return nil
+	}
+	var ended []uint64
+	c.mu.RLock()
+	for _, id := range marks {
+		// A session that is not here yet may still be opened: a session's id is
+		// the index of its opening, so only ids at or below the applied index
+		// can have ended.
+		if _, open := c.state.Session(fsm.SessionID(id)); !open && id <= c.state.Applied() {
+			ended = append(ended, id)
+		}
+	}
+	c.mu.RUnlock()
+	if len(ended) == 0 {
+		return nil
+	}
+	if err := c.Store.Unmark(ended...); err != nil {
+		return fmt.Errorf("delete fence marks: %w", err)
+	}
+	c.voterMu.Lock()
+	for _, id := range ended {
+		c.voter.Forget(id)
+	}
+	c.voterMu.Unlock()
+	return nil
+}

@@ -1,0 +1,111 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/fsm"
+)
+
+// Open opens a session. It gives no lease: only answered renewals do.
+func (c *Coordinator) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenReply, error) {
+	op := fsm.OpenSession{Host: r.Host, TTL: time.Duration(r.TtlMs) * time.Millisecond}
+	if n := copy(op.Secret[:], r.Secret); n != len(op.Secret) || n != len(r.Secret) {
+		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("secret must be %d bytes, got %d", len(op.Secret), len(r.Secret))}
+	}
+	res, err := c.proposeEntry(ctx, fsm.Entry{Actor: "agent/" + r.Host, Ops: []fsm.Op{op}})
+	if err == nil {
+		err = res.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open session for %s: %w", r.Host, err)
+	}
+	return &pb.OpenReply{Session: uint64(res.Ops[0].Session)}, nil
+}
+
+// Release frees grants whose addresses are down, and commits the next grants
+// in the same entry. Conditions that are the cause go first, so that the
+// scheduler does not choose the same host again.
+func (c *Coordinator) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
+	id := fsm.SessionID(r.Session)
+	ops := conditionOps(id, r.Conditions)
+	for _, rel := range r.Releases {
+		ops = append(ops, fsm.Release{Set: rel.Set, Session: id, Epoch: fsm.Epoch(rel.Epoch), Cause: r.Cause})
+	}
+	res, err := c.propose(ctx, c.actor(id), ops...)
+	if err != nil && !isStale(err) {
+		return nil, fmt.Errorf("release: %w", err)
+	}
+	// A stale release was committed before: the answer to it was lost.
+	return &pb.ReleaseReply{Index: res.Index}, nil
+}
+
+// ConfirmRemoval frees addresses that left a set while it was held.
+func (c *Coordinator) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
+	id := fsm.SessionID(r.Session)
+	var ops []fsm.Op
+	for _, ret := range r.Removed {
+		addr, err := netip.ParseAddr(ret.Address)
+		if err != nil {
+			return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("address %q: %v", ret.Address, err)}
+		}
+		ops = append(ops, fsm.ConfirmRemoval{Session: id, Address: addr, Claim: ret.Claim})
+	}
+	res, err := c.propose(ctx, c.actor(id), ops...)
+	if err != nil && !isStale(err) {
+		return nil, fmt.Errorf("confirm removal: %w", err)
+	}
+	return &pb.ConfirmRemovalReply{Index: res.Index}, nil
+}
+
+// ReportCondition takes in what a host's health checks say.
+func (c *Coordinator) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
+	id := fsm.SessionID(r.Session)
+	res, err := c.propose(ctx, c.actor(id), conditionOps(id, r.Conditions)...)
+	if err != nil {
+		return nil, fmt.Errorf("report condition: %w", err)
+	}
+	return &pb.ReportConditionReply{Index: res.Index}, nil
+}
+
+// Rebind moves a fenced session's grants to a new session of the same host.
+func (c *Coordinator) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
+	res, err := c.propose(ctx, c.actor(fsm.SessionID(r.Old)), fsm.Rebind{Old: fsm.SessionID(r.Old), New: fsm.SessionID(r.New)})
+	if err != nil {
+		return nil, fmt.Errorf("rebind session %d to %d: %w", r.Old, r.New, err)
+	}
+	return &pb.RebindReply{Index: res.Index}, nil
+}
+
+// Close ends a session whose addresses are all down.
+func (c *Coordinator) Close(ctx context.Context, r *pb.CloseRequest) (*pb.CloseReply, error) {
+	id := fsm.SessionID(r.Session)
+	res, err := c.propose(ctx, c.actor(id), fsm.CloseSession{Session: id, Cause: r.Cause})
+	if err != nil && !isStale(err) {
+		return nil, fmt.Errorf("close session %d: %w", r.Session, err)
+	}
+	return &pb.CloseReply{Index: res.Index}, nil
+}
+
+func conditionOps(id fsm.SessionID, conditions []*pb.Condition) []fsm.Op {
+	var ops []fsm.Op
+	for _, cond := range conditions {
+		ops = append(ops, fsm.SetCondition{Session: id, Set: cond.Set, Condition: fsm.Condition{
+			Weight: int(cond.Weight), Veto: cond.Veto, Reason: cond.Reason,
+		}})
+	}
+	return ops
+}
+
+// actor names the author of an agent's command in the audit ring.
+func (c *Coordinator) actor(id fsm.SessionID) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if s, ok := c.state.Session(id); ok {
+		return "agent/" + s.Host
+	}
+	return fmt.Sprintf("session %d", id)
+}

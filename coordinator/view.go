@@ -1,0 +1,100 @@
+package coordinator
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/fsm"
+)
+
+// Watch calls send with the view of one host, at once if it is newer than
+// from, and then each time it changes, until ctx ends or send fails.
+func (c *Coordinator) Watch(ctx context.Context, r *pb.WatchRequest, send func(*pb.View) error) error {
+	var last *pb.View
+	for {
+		change := c.change()
+		view := c.View(r.Host)
+		if view.Index >= r.FromIndex && !sameView(last, view) {
+			if err := send(view); err != nil {
+				return err
+			}
+			last = view
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-change:
+		}
+	}
+}
+
+// sameView compares what a host has to know; index and term alone are no news.
+func sameView(a, b *pb.View) bool {
+	if a == nil {
+		return false
+	}
+	index, term := b.Index, b.Term
+	b.Index, b.Term = a.Index, a.Term
+	same := proto.Equal(a, b)
+	b.Index, b.Term = index, term
+	return same
+}
+
+// View is what one host has to know, from this coordinator's applied state.
+func (c *Coordinator) View(host string) *pb.View {
+	info := c.Log.Info()
+	v := &pb.View{
+		Coordinator: c.Name, Term: info.Term, Leader: info.Leader, Configuration: c.configuration(),
+	}
+	if info.Leader != "" {
+		v.LeaderApi = c.endpoint(info.Leader).API
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	v.Index = c.state.Applied()
+	_, v.Drained = c.state.Drained(host)
+	own := make(map[fsm.SessionID]bool)
+	for _, s := range c.state.SessionsOf(host) {
+		own[s.ID] = true
+		v.Sessions = append(v.Sessions, uint64(s.ID))
+	}
+	for _, set := range c.state.Sets() {
+		if slices.ContainsFunc(set.Candidates, func(cand fsm.Candidate) bool { return cand.Host == host }) {
+			v.CandidateOf = append(v.CandidateOf, set.Name)
+		}
+		g, held := c.state.Grant(set.Name)
+		if !held || !own[g.Session] {
+			continue
+		}
+		v.Held = append(v.Held, &pb.Held{
+			Set: setToPB(set), Session: uint64(g.Session), Epoch: uint64(g.Epoch), Recall: recallToPB(g.Recall),
+		})
+	}
+	for _, r := range c.state.Retiring() {
+		if own[r.Session] {
+			v.Retiring = append(v.Retiring, retiringToPB(r))
+		}
+	}
+	return v
+}
+
+// configuration returns the latest configuration in this coordinator's log,
+// with the addresses where its members were last known to be.
+func (c *Coordinator) configuration() *pb.Configuration {
+	cfg := c.Log.Configuration()
+	out := &pb.Configuration{Index: cfg.Index}
+	known := c.Datagrams.Coordinators()
+	for _, s := range cfg.Servers {
+		m := &pb.Coordinator{Name: s.Name, RaftAddress: s.RaftAddress, Voter: s.Voter}
+		for _, e := range known {
+			if e.Name == s.Name {
+				m.ApiAddress, m.GossipAddress = e.API, e.Gossip
+			}
+		}
+		out.Members = append(out.Members, m)
+	}
+	return out
+}
