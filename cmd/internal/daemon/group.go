@@ -30,12 +30,7 @@ func NewGroup(ctx context.Context) *Group {
 func (g *Group) Go(name string, task func(ctx context.Context) error) {
 	g.group.Go(func() error {
 		err := task(g.ctx)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, ErrStop):
-			return ErrStop
-		case g.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, g.ctx.Err())):
+		if err == nil || g.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, g.ctx.Err())) {
 			return nil
 		}
 		return fmt.Errorf("run %s: %w", name, err)

@@ -78,6 +78,8 @@ func TestProblems(t *testing.T) {
 		{"anchor", "", "seeds: &x ['a:1']\n", `anchors and aliases are not allowed`},
 		{"alias", "", "api: &p {port: 1}\nraft: *p\n", `f.yaml:6:7: anchors and aliases are not allowed`},
 		{"two documents", "", "---\nname: b\n", `a second YAML document begins here`},
+		{"broken second document", "", "---\n{\n", `not YAML: `},
+		{"caret under a tab", "", "api: {\tport: x}\n", "    5 | api: {\tport: x}\n      |       \t      ^"},
 		{"no YAML", "", "api: {port: 1\nlog\n", `not YAML: `},
 		{"tab", "", "api:\n\tport: 1\n", `f.yaml:6:1: not YAML: found character that cannot start any token`},
 
@@ -137,6 +139,12 @@ func TestMissing(t *testing.T) {
 	for _, want := range []string{"v.yaml: host is missing", "v.yaml: seeds is missing"} {
 		wantProblem(t, err, want)
 	}
+	_, _, err = ParseCoordinator("c.yaml", strings.NewReader("gossip: {keys: ["+testKey+", "+testKey+"]}"))
+	wantProblem(t, err, "this key is in the list twice")
+	_, _, err = ParseCoordinator("c.yaml", strings.NewReader("gossip: {keys: ["+strings.Repeat("A", 43)+"=]}"))
+	wantProblem(t, err, "a key of zeros is no key")
+	_, _, err = ParseCoordinator("c.yaml", strings.NewReader("bind: '::'"))
+	wantProblem(t, err, "c.yaml:1:7: bind is ::, which others cannot reach; add advertise:")
 	_, _, err = ParseCoordinator("c.yaml", strings.NewReader(strings.Replace(minimal, "off", "on", 1)))
 	wantProblem(t, err, `tls is "on", which this version does not have`)
 	_, _, err = ParseCoordinator("c.yaml", strings.NewReader(strings.Replace(minimal, "off", "false", 1)))
@@ -145,7 +153,7 @@ func TestMissing(t *testing.T) {
 
 // TestAllAtOnce: nobody wants to correct a file one error at a time.
 func TestAllAtOnce(t *testing.T) {
-	_, _, err := ParseAgent("v.yaml", strings.NewReader("hots: x\nttl: 50ms\nlog: {level: loud}\nchecks:\n- {name: a, type: tcp}\n- {name: b, type: none}\n- {name: c, type: http, fall: many}\n"))
+	_, _, err := ParseAgent("v.yaml", strings.NewReader("hots: x\nttl: 50ms\nbind: nowhere\nlog: {level: loud}\nchecks:\n- {name: a, type: tcp}\n- {name: b, type: none}\n- {name: c, type: http, fall: many}\n"))
 	var ce *ConfigError
 	if !errors.As(err, &ce) {
 		t.Fatal(err)
@@ -154,7 +162,7 @@ func TestAllAtOnce(t *testing.T) {
 	for _, p := range ce.Problems {
 		keys = append(keys, p.Key)
 	}
-	want := []string{"key hots", "ttl", "log.level", "checks[0].address", "checks[1].type", "checks[2].fall", "host", "bind", "seeds", "gossip.keys", "tls"}
+	want := []string{"key hots", "ttl", "bind", "log.level", "checks[0].address", "checks[1].type", "checks[2].fall", "host", "seeds", "gossip.keys", "tls"}
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Errorf("problems (-want +got):\n%s\n%v", diff, err)
 	}
@@ -167,7 +175,9 @@ func TestKeysStayHidden(t *testing.T) {
 	for _, text := range []string{
 		"gossip: {keys: [" + testKey + "], prt: 1}\nname: [x]\n",
 		"gossip: {keys: [" + short + "]}\n",
+		"gossip: {keys: [" + short + "], prt: 1}\n",
 		"gossip:\n  keys:\n    - " + short + "\n",
+		"gossip:\n  keys:\n    - " + testKey[:24] + "\n",
 		"gossip: {keys: " + testKey + "}\n",
 		"gossip: " + testKey + "\n",
 		testKey + ": 1\n",

@@ -96,11 +96,21 @@ func sortProblems(ps []Problem) {
 
 const hidden = "(hidden)"
 
-// keyLike matches what may be a gossip key. Errors go to logs, and keys must
-// not.
-var keyLike = regexp.MustCompile(`[A-Za-z0-9+/]{40,}=*`)
+// keyLike matches what may be a gossip key: errors go to logs, and keys must
+// not. A long path without dots looks nearly like one, so without the "=" at the
+// end a match may have a slash only where the text speaks of keys.
+var (
+	keyLike     = regexp.MustCompile(`[A-Za-z0-9+/]{30,}=+|[A-Za-z0-9+]{40,}`)
+	keyLikeWide = regexp.MustCompile(`[A-Za-z0-9+/]{30,}=*`)
+	namesKeys   = regexp.MustCompile(`(?i)\bkeys?\b`)
+)
 
-func hideKeys(s string) string { return keyLike.ReplaceAllString(s, hidden) }
+func hideKeys(s string) string {
+	if namesKeys.MatchString(s) {
+		return keyLikeWide.ReplaceAllString(s, hidden)
+	}
+	return keyLike.ReplaceAllString(s, hidden)
+}
 
 // quoteLine makes one line of the file fit to print: keys hidden, no control
 // characters, not endless.
