@@ -130,8 +130,9 @@ type place struct {
 	index int
 }
 
-// encodeAdd makes the message that adds the VIP, or replaces its lifetime.
-func encodeAdd(p place, seconds uint32, flags uint16) message {
+// encodeAdd makes the message that adds the VIP with the mark, or replaces its
+// lifetime.
+func encodeAdd(p place, mark byte, seconds uint32, flags uint16) message {
 	b := encodePlace(p, p.ip.BitLen())
 	preferred := seconds
 	if p.ip.Is6() {
@@ -144,7 +145,7 @@ func encodeAdd(p place, seconds uint32, flags uint16) message {
 	binary.NativeEndian.PutUint32(cache[0:], preferred)
 	binary.NativeEndian.PutUint32(cache[4:], seconds)
 	b = appendAttr(b, unix.IFA_CACHEINFO, cache[:])
-	b = appendAttr(b, ifaProto, []byte{Protocol})
+	b = appendAttr(b, ifaProto, []byte{mark})
 	return message{kind: unix.RTM_NEWADDR, flags: flags, body: b}
 }
 

@@ -51,9 +51,9 @@ func (k *Kernel) raise(verb string, addresses []vip.Address, lifetime time.Durat
 		case err != nil:
 			failed.add(a, k.named(err))
 		case p.ip.Is4():
-			v4 = append(v4, request{a, encodeAdd(p, seconds, flags)})
+			v4 = append(v4, request{a, encodeAdd(p, k.mark, seconds, flags)})
 		default:
-			v6 = append(v6, request{a, encodeAdd(p, seconds, flags)})
+			v6 = append(v6, request{a, encodeAdd(p, k.mark, seconds, flags)})
 		}
 		// The same address twice in one call is one address.
 		there[p.ip] = append(there[p.ip], record{index: p.index, ip: p.ip, bits: p.ip.BitLen(), protocol: Protocol})

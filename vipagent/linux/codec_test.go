@@ -255,11 +255,11 @@ func TestAddressGolden(t *testing.T) {
 		body string
 	}{
 		{
-			"add IPv4", encodeAdd(place{ip4, 7}, 4, unix.NLM_F_CREATE),
+			"add IPv4", encodeAdd(place{ip4, 7}, Protocol, 4, unix.NLM_F_CREATE),
 			"02 20 00 00 07000000  0800 0200 c0000205  0800 0100 c0000205  1400 0600 04000000 04000000 00000000 00000000  0500 0b00 48 000000",
 		},
 		{
-			"add IPv6", encodeAdd(place{ip6, 7}, 4, unix.NLM_F_CREATE),
+			"add IPv6", encodeAdd(place{ip6, 7}, Protocol, 4, unix.NLM_F_CREATE),
 			"0a 80 00 00 07000000  1400 0200 20010db8000000000000000000000005  1400 0100 20010db8000000000000000000000005" +
 				"0800 0800 02020000  1400 0600 00000000 04000000 00000000 00000000  0500 0b00 48 000000",
 		},
@@ -365,8 +365,8 @@ func FuzzNeighbourMessage(f *testing.F) {
 }
 
 func FuzzAddress(f *testing.F) {
-	f.Add(encodeAdd(place{ip4, 7}, 4, 0).body)
-	f.Add(encodeAdd(place{ip6, 7}, 4, 0).body)
+	f.Add(encodeAdd(place{ip4, 7}, Protocol, 4, 0).body)
+	f.Add(encodeAdd(place{ip6, 7}, Protocol, 4, 0).body)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := decodeAddress(b)
 		if err == nil && (!r.prefix().IsValid() || !r.subnet.IsValid()) {

@@ -24,6 +24,10 @@
 // ours; all others are never changed. It also carries a lifetime, so that the
 // kernel removes it if the agent never comes back.
 //
+// An interface that is switched off keeps its IPv4 addresses and loses its IPv6
+// addresses; both can be added while it is off. Losing the carrier changes
+// nothing.
+//
 // # Where the fence goes
 //
 // That lifetime is a janitor: whole seconds, up to 350 ms late, and relative, so

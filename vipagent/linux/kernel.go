@@ -119,7 +119,8 @@ type Kernel struct {
 	reads  *conn // Addresses and Interfaces, so that they need not wait for a change
 	sender int   // AF_PACKET socket that receives nothing
 
-	watchBuffer int // receive buffer of watches in bytes; 0 = as large as may be
+	mark        byte // Protocol; a test takes it away, as an old kernel does
+	watchBuffer int  // receive buffer of watches in bytes; 0 = as large as may be
 
 	change  sync.Mutex // held by Add, Refresh and Remove
 	writes  *conn
@@ -129,7 +130,7 @@ type Kernel struct {
 // Open opens the sockets in the network namespace of the calling thread. It
 // changes nothing.
 func Open(cfg Config) (*Kernel, error) {
-	k := &Kernel{logger: cfg.Logger, sender: -1}
+	k := &Kernel{logger: cfg.Logger, sender: -1, mark: Protocol}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}

@@ -93,16 +93,21 @@ func arpQuestion(mac net.HardwareAddr, own []netip.Prefix, addr netip.Addr) ques
 	}
 }
 
+// neighbourQuestion asks from the interface's link-local address, or from its
+// own address in that subnet if it has none.
 func neighbourQuestion(mac net.HardwareAddr, own []netip.Prefix, addr netip.Addr) (question, error) {
 	source := netip.Addr{}
 	for _, p := range own {
-		if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && !p.IsSingleIP() {
+		switch {
+		case !p.Addr().Is6() || p.IsSingleIP():
+		case p.Addr().IsLinkLocalUnicast():
 			source = p.Addr()
-			break
+		case !source.IsValid() && p.Contains(addr):
+			source = p.Addr()
 		}
 	}
 	if !source.IsValid() {
-		return question{}, errors.New("it has no link-local IPv6 address to ask from")
+		return question{}, errors.New("it has no IPv6 address of its own to ask from")
 	}
 	group := solicitedNode(addr)
 	packet := neighbourPacket{
