@@ -92,44 +92,67 @@ type failedFuture struct{ err error }
 
 func (f failedFuture) Error() error { return f.err }
 
-// tellRemoved tells a removed server that its removal has committed. Raft stops
-// talking to it before that, so it would wait for a leader for ever. What is
-// sent is an ordinary AppendEntries of the term in which this node led and
-// appended the entry; it stays true whatever has happened since.
+// tellRemoved tells a removed server that its removal has committed. Raft tries
+// to replicate the entry to it once and stops talking to it before the commit,
+// so it would wait for a leader for ever. What is sent are ordinary
+// AppendEntries of the term in which this node led and appended the entry; they
+// carry only what has committed, so they stay true whatever has happened since.
 func (n *Node) tellRemoved(ctx context.Context, s Server, index uint64) {
-	in := n.current.Load()
-	var entry raft.Log
-	if in == nil || n.stores.log.GetLog(index, &entry) != nil {
-		return
-	}
-	addr := in.transport.EncodePeer(raft.ServerID(n.cfg.Name), in.transport.LocalAddr())
-	args := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Name), Addr: addr},
-		Term:      entry.Term, Leader: addr, PrevLogEntry: index, PrevLogTerm: entry.Term, LeaderCommitIndex: index,
-	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.rpcTimeout())
 	defer cancel()
-	for {
-		done := make(chan bool, 1)
+	has := index - 1 // what the server has, as far as is known
+	for ctx.Err() == nil {
+		args, err := n.committed(has, index)
+		in := n.current.Load()
+		if err != nil || in == nil {
+			break
+		}
+		answered := make(chan raft.AppendEntriesResponse, 1)
 		go func() {
 			var resp raft.AppendEntriesResponse
-			err := in.transport.NetworkTransport.AppendEntries(raft.ServerID(s.Name), raft.ServerAddress(s.Address), args, &resp)
-			done <- err == nil && (resp.Success || resp.Term > args.Term)
+			// Errors show as a response without success; the next round dials again.
+			_ = in.transport.NetworkTransport.AppendEntries(raft.ServerID(s.Name), raft.ServerAddress(s.Address), args, &resp)
+			answered <- resp
 		}()
 		select {
-		case ok := <-done:
-			if ok {
+		case resp := <-answered:
+			switch {
+			case resp.Success, resp.Term > args.Term: // the latter has heard of a later leader
 				return
+			case resp.Term > 0:
+				has = min(has-1, resp.LastLog)
 			}
 		case <-ctx.Done():
-			n.cfg.Logger.Warn("removed server was not told", "server", s.Name)
-			return
 		}
 		select {
-		case <-time.After(commitTimeout): // it may not have the entry yet
+		case <-time.After(commitTimeout):
 		case <-ctx.Done():
 		}
 	}
+	n.cfg.Logger.Warn("removed server could not be told", "server", s.Name)
+}
+
+// committed is the message that brings a server from entry has to entry index,
+// which this node appended as leader and which has committed.
+func (n *Node) committed(has, index uint64) (*raft.AppendEntriesRequest, error) {
+	self := []byte(n.cfg.Advertise)
+	args := &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Name), Addr: self},
+		Leader:    self, PrevLogEntry: has, LeaderCommitIndex: index,
+	}
+	for i := max(has, 1); i <= index; i++ {
+		var l raft.Log
+		if err := n.stores.log.GetLog(i, &l); err != nil {
+			return nil, err
+		}
+		if i == has {
+			args.PrevLogTerm = l.Term
+			continue
+		}
+		args.Entries = append(args.Entries, &l)
+		args.Term = l.Term
+	}
+	return args, nil
 }
 
 // TransferLeadership hands leadership to the named server, or to the one that

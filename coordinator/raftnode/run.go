@@ -148,12 +148,12 @@ func (n *Node) finish(in *instance) error {
 		in.end()
 		limit := time.NewTimer(shutdownLimit)
 		defer limit.Stop()
-		hung := errors.New("stop raft: the disk does not answer; the directory stays locked until the process ends")
-		for _, wait := range []<-chan struct{}{in.down, in.written()} {
+		// In this order: a write may turn out to be late while Raft ends.
+		for _, wait := range []func() <-chan struct{}{in.ended, in.written} {
 			select {
-			case <-wait:
+			case <-wait():
 			case <-limit.C:
-				n.fail(hung)
+				n.fail(errors.New("stop raft: the disk does not answer; the directory stays locked until the process ends"))
 				return n.failure
 			}
 		}
@@ -166,6 +166,9 @@ func (n *Node) finish(in *instance) error {
 		return nil
 	}
 }
+
+// ended is closed when none of Raft's goroutines is left.
+func (in *instance) ended() <-chan struct{} { return in.down }
 
 // written is closed when no late write of the instance is under way.
 func (in *instance) written() <-chan struct{} {
@@ -187,16 +190,14 @@ func (n *Node) start() (*instance, error) {
 	in := &instance{node: n, down: make(chan struct{}), broken: make(chan struct{})}
 	in.layer = newStreamLayer(n.cfg)
 	in.transport = newTransport(n.cfg, in.layer)
-	cache, err := raft.NewLogCache(512, n.stores.log)
-	if err != nil {
-		return nil, fmt.Errorf("start raft: %w", err)
-	}
 	notify := make(chan bool, 8)
 	conf := n.cfg.raft()
 	conf.NotifyCh = notify
-	if conf.NoSnapshotRestoreOnStart, err = n.ahead(); err != nil {
+	ahead, err := n.ahead()
+	if err != nil {
 		return nil, err
 	}
+	conf.NoSnapshotRestoreOnStart = ahead
 	built := make(chan error, 1)
 	go func() {
 		err := errors.New("start raft: the store gave up")
@@ -207,7 +208,7 @@ func (n *Node) start() (*instance, error) {
 			built <- err
 		}()
 		in.raft, err = raft.NewRaft(conf, n.machine,
-			&logStore{cache, in}, &stableStore{n.stores.bolt, in},
+			&logStore{n.stores.log, in}, &stableStore{n.stores.bolt, in},
 			&snapshotStore{n.stores.snapshots, n.configurations}, in.transport)
 	}()
 	if err := <-built; err != nil {

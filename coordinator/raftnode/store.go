@@ -275,7 +275,7 @@ func (s *stores) lostSnapshot(known uint64, needed bool) error {
 // happens with the write. A follower's write waits: until it returns the
 // follower acknowledges nothing and votes for nobody.
 type logStore struct {
-	raft.LogStore // cache over checkedLog
+	raft.LogStore // a checkedLog
 	in            *instance
 }
 
