@@ -190,6 +190,12 @@ func (h *Host) PowerOn() error {
 	return nil
 }
 
+func (h *Host) isOff() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.power) > 0 && h.power[len(h.power)-1].To == 0
+}
+
 // powerCuts returns when the host was off.
 func (h *Host) powerCuts() []Off {
 	h.mu.Lock()

@@ -1,0 +1,363 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+)
+
+// ClusterConfig says what runs where.
+type ClusterConfig struct {
+	Bin          string        // directory of coordinator, vipagent and coordctl
+	TTL          time.Duration // of the agents' sessions; 0: the default of vipagent
+	Coordinators []*Host       // nil: the first three hosts
+	Agents       []*Host       // nil: all hosts
+	Operator     *Host         // where coordctl runs; nil: the last client
+	Log          string        // log level of the daemons; "": info
+}
+
+// Cluster is a set of real daemons in a network. Its methods are safe for
+// concurrent use.
+type Cluster struct {
+	Network *Network
+	config  ClusterConfig
+	key     string
+
+	mu           sync.Mutex
+	coordinators map[*Host]*Process
+	agents       map[*Host]*Process
+	extra        map[*Host]string // more lines for a host's vipagent.yaml
+}
+
+// NewCluster prepares a cluster. Nothing runs yet.
+func (n *Network) NewCluster(config ClusterConfig) *Cluster {
+	if config.Coordinators == nil {
+		config.Coordinators = n.Hosts[:3]
+	}
+	if config.Agents == nil {
+		config.Agents = n.Hosts
+	}
+	if config.Operator == nil {
+		config.Operator = n.Clients[len(n.Clients)-1]
+	}
+	if config.Log == "" {
+		config.Log = "info"
+	}
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	return &Cluster{
+		Network:      n,
+		config:       config,
+		key:          base64.StdEncoding.EncodeToString(key[:]),
+		coordinators: make(map[*Host]*Process),
+		agents:       make(map[*Host]*Process),
+		extra:        make(map[*Host]string),
+	}
+}
+
+// Config returns the cluster's configuration with defaults filled in.
+func (c *Cluster) Config() ClusterConfig { return c.config }
+
+// Start starts all daemons and waits until the cluster is ready.
+func (c *Cluster) Start(ctx context.Context) error {
+	for _, h := range c.config.Coordinators {
+		if _, err := c.StartCoordinator(h); err != nil {
+			return err
+		}
+	}
+	for _, h := range c.config.Agents {
+		if _, err := c.StartAgent(h); err != nil {
+			return err
+		}
+	}
+	return c.WaitReady(ctx)
+}
+
+// seeds are the gossip addresses of the coordinators that the cluster was
+// founded with.
+func (c *Cluster) seeds() string {
+	var list []string
+	for _, h := range c.config.Coordinators {
+		list = append(list, fmt.Sprintf("%q", h.IPv4.Addr().String()+":7950"))
+	}
+	return "[" + strings.Join(list, ", ") + "]"
+}
+
+// StartCoordinator starts the coordinator of a host. A host that the cluster
+// was not founded with joins it.
+func (c *Cluster) StartCoordinator(h *Host) (*Process, error) {
+	text := fmt.Sprintf(`name: %s
+data_dir: %s
+bind: %s
+seeds: %s
+gossip:
+  keys: [%q]
+log: {level: %s}
+tls: off
+`, h.Name, filepath.Join(h.Disk, "coordinator"), h.IPv4.Addr(), c.seeds(), c.key, c.config.Log)
+	p, err := c.startDaemon(h, "coordinator", text)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.coordinators[h] = p
+	return p, nil
+}
+
+// StartAgent starts the vipagent of a host.
+func (c *Cluster) StartAgent(h *Host) (*Process, error) {
+	text := fmt.Sprintf(`host: %s
+bind: %s
+seeds: %s
+gossip:
+  keys: [%q]
+log: {level: %s}
+tls: off
+`, h.Name, h.IPv4.Addr(), c.seeds(), c.key, c.config.Log)
+	if c.config.TTL != 0 {
+		text += fmt.Sprintf("ttl: %s\n", c.config.TTL)
+	}
+	c.mu.Lock()
+	text += c.extra[h]
+	c.mu.Unlock()
+	p, err := c.startDaemon(h, "vipagent", text)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.agents[h] = p
+	return p, nil
+}
+
+// AgentLines adds lines to the host's vipagent.yaml, from its next start on.
+func (c *Cluster) AgentLines(h *Host, yaml string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extra[h] = yaml
+}
+
+func (c *Cluster) startDaemon(h *Host, program, config string) (*Process, error) {
+	file := filepath.Join(h.Disk, program+".yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return h.Start(Command{Name: program, Path: filepath.Join(c.config.Bin, program), Args: []string{"--config", file}})
+}
+
+// Coordinator returns the host's latest coordinator process, or nil.
+func (c *Cluster) Coordinator(h *Host) *Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.coordinators[h]
+}
+
+// Agent returns the host's latest agent process, or nil.
+func (c *Cluster) Agent(h *Host) *Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agents[h]
+}
+
+// Repair brings back what a scenario broke: power, links, losses, the trunk,
+// frozen processes, and daemons that do not run. It waits until the cluster is
+// ready.
+func (c *Cluster) Repair(ctx context.Context) error {
+	errs := []error{c.Network.Heal()}
+	for _, h := range c.Network.Hosts {
+		errs = append(errs, c.Network.Restore(h))
+		if h.isOff() {
+			errs = append(errs, h.PowerOn())
+		}
+		errs = append(errs, c.Network.Join(h))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, h := range c.config.Coordinators {
+		if err := revive(h, c.Coordinator(h), c.StartCoordinator); err != nil {
+			return err
+		}
+	}
+	for _, h := range c.config.Agents {
+		if err := revive(h, c.Agent(h), c.StartAgent); err != nil {
+			return err
+		}
+	}
+	return c.WaitReady(ctx)
+}
+
+func revive(h *Host, p *Process, start func(*Host) (*Process, error)) error {
+	if p != nil && p.Running() {
+		return p.Thaw()
+	}
+	_, err := start(h)
+	return err
+}
+
+// Result is what a run of coordctl gave.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// Servers is the value of coordctl's --server: every coordinator.
+func (c *Cluster) Servers() string {
+	var list []string
+	for _, h := range c.config.Coordinators {
+		list = append(list, h.IPv4.Addr().String()+":7952")
+	}
+	return strings.Join(list, ",")
+}
+
+// Ctl runs coordctl on the operator's host, against any coordinator.
+func (c *Cluster) Ctl(ctx context.Context, args ...string) (Result, error) {
+	return c.CtlFrom(ctx, c.config.Operator, append([]string{"--server", c.Servers()}, args...)...)
+}
+
+// CtlFrom runs coordctl on a host, with no argument added.
+func (c *Cluster) CtlFrom(ctx context.Context, h *Host, args ...string) (Result, error) {
+	out, talk, code, err := h.Run(ctx, Command{
+		Path: filepath.Join(c.config.Bin, "coordctl"), Args: args, Env: []string{"NO_COLOR=1"},
+	})
+	return Result{Stdout: string(out), Stderr: string(talk), Code: code}, err
+}
+
+// MustCtl is Ctl for commands that have to succeed: another exit code than 0
+// is an error with what coordctl said.
+func (c *Cluster) MustCtl(ctx context.Context, args ...string) (string, error) {
+	r, err := c.Ctl(ctx, args...)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("coordctl %s: exit code %d: %s", strings.Join(args, " "), r.Code, strings.TrimSpace(r.Stderr+r.Stdout))
+	}
+	return r.Stdout, err
+}
+
+// Status asks for the cluster's status.
+func (c *Cluster) Status(ctx context.Context) (*pb.StatusReply, error) {
+	r, err := c.Ctl(ctx, "status", "-o", "json", "--timeout", "1s")
+	if err != nil {
+		return nil, err
+	}
+	s := &pb.StatusReply{}
+	if err := protojson.Unmarshal([]byte(r.Stdout), s); err != nil {
+		return nil, fmt.Errorf("coordctl status: exit code %d: %s", r.Code, strings.TrimSpace(r.Stderr+r.Stdout))
+	}
+	return s, nil
+}
+
+// statusEvery is the pause between two runs of coordctl while waiting.
+const statusEvery = 100 * time.Millisecond
+
+// Await polls the status until check returns nil.
+func (c *Cluster) Await(ctx context.Context, check func(*pb.StatusReply) error) error {
+	return Poll(ctx, statusEvery, func() error {
+		s, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return check(s)
+	})
+}
+
+// WaitReady waits until all coordinators are voters that have what the leader
+// has and are past their quiet time, and all agents have a live session.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	return c.Await(ctx, func(s *pb.StatusReply) error {
+		voters := make(map[string]bool)
+		for _, m := range s.Coordinators {
+			voters[m.Name] = m.Voter && m.Reachable && !m.Quiet && m.TrailsLeaderBy < 50
+		}
+		agents := make(map[string]bool)
+		for _, a := range s.Agents {
+			agents[a.Host] = a.Session != 0 && a.Live
+		}
+		for _, h := range c.config.Coordinators {
+			if !voters[h.Name] {
+				return fmt.Errorf("coordinator %s is not ready: %s %v", h.Name, s.Verdict, s.Problems)
+			}
+		}
+		for _, h := range c.config.Agents {
+			if !agents[h.Name] {
+				return fmt.Errorf("agent %s is not ready: %s %v", h.Name, s.Verdict, s.Problems)
+			}
+		}
+		if !s.Quorum || s.Leader == "" {
+			return fmt.Errorf("no leader: %s %v", s.Verdict, s.Problems)
+		}
+		return nil
+	})
+}
+
+// Holder returns the host that the quorum granted the set to, "" for none.
+func (c *Cluster) Holder(ctx context.Context, set string) (string, error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, v := range s.Vips {
+		if v.Set.Name == set {
+			return v.Holder, nil
+		}
+	}
+	return "", fmt.Errorf("no VIP set %q", set)
+}
+
+// WaitHolder waits until the host holds the set; "" waits for any host.
+func (c *Cluster) WaitHolder(ctx context.Context, set, host string) error {
+	return c.Await(ctx, func(s *pb.StatusReply) error {
+		for _, v := range s.Vips {
+			if v.Set.Name == set && v.Holder != "" && (host == "" || v.Holder == host) && v.Recall == nil {
+				return nil
+			}
+		}
+		return fmt.Errorf("set %q is not held by %q", set, host)
+	})
+}
+
+// Leader returns the host whose coordinator leads, or an error if none does.
+func (c *Cluster) Leader(ctx context.Context) (*Host, error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if h := c.Network.Host(s.Leader); h != nil {
+		return h, nil
+	}
+	return nil, fmt.Errorf("no leader: %s %v", s.Verdict, s.Problems)
+}
+
+// Lead hands the lead to the coordinator of a host and waits until it leads.
+func (c *Cluster) Lead(ctx context.Context, h *Host) error {
+	return Poll(ctx, statusEvery, func() error {
+		if leader, err := c.Leader(ctx); err != nil || leader == h {
+			return err
+		}
+		if _, err := c.MustCtl(ctx, "leader", "transfer", "--to", h.Name); err != nil {
+			return err
+		}
+		return errors.New("the lead was handed over just now")
+	})
+}
+
+// Apply applies a file of VIP sets.
+func (c *Cluster) Apply(ctx context.Context, yaml string) error {
+	file := filepath.Join(c.config.Operator.Disk, "vips.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		return fmt.Errorf("write VIP file: %w", err)
+	}
+	_, err := c.MustCtl(ctx, "vip", "apply", "-f", file)
+	return err
+}
