@@ -154,6 +154,13 @@ func mountLab() error {
 	return nil
 }
 
+// InUserNamespace reports whether the program is root only in a user namespace
+// of its own.
+func InUserNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(b)), " ") != "0 0 4294967295"
+}
+
 func withoutStage(env []string) []string {
 	kept := make([]string, 0, len(env))
 	for _, v := range env {

@@ -20,6 +20,9 @@ type Command struct {
 	Path string
 	Args []string
 	Env  []string // added to the lab's own environment
+	// Stdout takes the standard output instead of the log file. The caller may
+	// close it once the process is started.
+	Stdout *os.File
 }
 
 // Process is a running program on a host.
@@ -47,6 +50,9 @@ func (h *Host) Start(c Command) (*Process, error) {
 	}
 	defer log.Close() // the process has its own copy
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if c.Stdout != nil {
+		p.cmd.Stdout = c.Stdout
+	}
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Dir = h.Disk
 	if err := h.ns.do(p.cmd.Start); err != nil {

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"holdfast/test/lab/scenario"
+)
+
+// table writes the final table.
+func (s *screen) table(rows []scenario.Row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(s.out)
+	writeTable(s.out, rows)
+}
+
+func writeTable(out io.Writer, rows []scenario.Row) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	head := []string{"FAULT", "GAP", "PROMISED", "OVERLAP", "PROMISED", "TAKEOVER", "FROM -> TO", "STALL", ""}
+	fmt.Fprintln(w, strings.Join(head, "\t"))
+	for _, r := range rows {
+		verdict := "ok"
+		if !r.OK {
+			verdict = "NOT AS PROMISED"
+		}
+		hosts := r.From + " -> " + r.To
+		if r.From == r.To {
+			hosts = r.From + " stays"
+		}
+		fmt.Fprintln(w, strings.Join([]string{
+			r.Title, figure(r.GapMS), promised(r.PromiseGapMS), figure(r.OverlapMS), promised(r.PromiseOverlapMS),
+			figure(r.TakeoverMS), hosts, figure(r.StallMS), verdict,
+		}, "\t"))
+	}
+	w.Flush()
+}
+
+func promised(ms float64) string {
+	switch {
+	case ms < 0:
+		return "-"
+	case ms == 0:
+		return "0"
+	}
+	return fmt.Sprintf("<= %.0f ms", ms)
+}
+
+// summary says what the figures mean and whether all is as promised.
+func (s *screen) summary(rows []scenario.Row, took time.Duration) {
+	kept, lingering := 0, false
+	for _, r := range rows {
+		if r.OK {
+			kept++
+		}
+		lingering = lingering || r.PromiseOverlapMS > 0
+	}
+	s.line("\ngap: longest time without an answer on the surviving side, probes each 2 ms; 0: no probe was lost.")
+	s.line("overlap: two hosts had the address, by their kernels, by their answers or by their claims on the wire; the longest counts.")
+	s.line("stall: how late the demo's own ticks were at worst; a figure may exceed its promise by what the machine itself was held up.")
+	if lingering {
+		s.line("an agent that is killed or frozen on a running host cannot take its address down: until the kernel fence lands, only the\naddress lifetime ends it, in whole seconds. Hence the promise of an overlap there.")
+	}
+	verdict := s.paint("32", "every promise kept")
+	if kept < len(rows) || len(rows) == 0 {
+		verdict = s.paint("31", "not every promise was kept")
+	}
+	s.line("%d of %d as promised in %.0f s: %s", kept, len(rows), took.Seconds(), verdict)
+}
