@@ -1,0 +1,405 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/coordinator/lease"
+	"holdfast/fsm"
+)
+
+// inBubble runs a scenario on three coordinators, c1 leading.
+func inBubble(t *testing.T, scenario func(t *testing.T, q *quorum)) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuorum(t, "c1", "c2", "c3")
+		q.lead("c1")
+		scenario(t, q)
+	})
+}
+
+func TestSilentHolderIsReplacedInOneEntry(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		q.renewFor(2*time.Second, h1, h2)
+		if got := q.holderOf("web"); got != "h1" {
+			t.Fatalf("holder %q, want h1", got)
+		}
+		deadline := h1.Deadline()
+		q.renewFor(1500*time.Millisecond, h2)
+		if got := q.holderOf("web"); got != "h2" {
+			t.Fatalf("holder after silence %q, want h2", got)
+		}
+		expire := q.changesOf("expire")
+		grants := q.changesOf("grant")
+		if len(expire) == 0 || grants[len(grants)-1].Index != expire[0].Index {
+			t.Fatalf("expire %v and next grant %v are not one entry", expire, grants)
+		}
+		if !h1.Lapsed(q.now()) || deadline != h1.Deadline() {
+			t.Fatal("the old holder still believes to hold")
+		}
+		if n := len(q.stores["c1"].Marks()); n != 0 {
+			t.Fatalf("%d marks left after the end was applied", n)
+		}
+	})
+}
+
+func TestHolderHeardByAMajorityOnlyIsNotFenced(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		q.setCut("h1", "c1", true) // the leader does not hear the holder
+		q.renewFor(10*time.Second, h1, h2)
+		if got := q.holderOf("web"); got != "h1" {
+			t.Fatalf("holder %q, want h1", got)
+		}
+		if n := len(q.changesOf("expire")); n != 0 {
+			t.Fatalf("%d sessions expired", n)
+		}
+		for name, s := range q.stores {
+			if n := len(s.Marks()); n != 0 {
+				t.Errorf("%s marked a healthy session", name)
+			}
+		}
+		if h1.Lapsed(q.now()) {
+			t.Fatal("the holder reaches a majority and lapsed")
+		}
+	})
+}
+
+func TestNewSessionGetsOnePromiseToSpeak(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		q.open("h1") // says nothing
+		q.pass(time.Second)
+		if n := len(q.changesOf("expire")); n != 0 {
+			t.Fatal("expired before it could have been heard")
+		}
+		q.pass(100 * time.Millisecond)
+		if n := len(q.changesOf("expire")); n != 1 {
+			t.Fatalf("%d sessions expired, want the silent one", n)
+		}
+	})
+}
+
+func TestNewLeaderNeedsNoWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		q.renewFor(2*time.Second, h1, h2)
+		silentSince := q.now()
+		q.renewFor(600*time.Millisecond, h2)
+		q.setCut("c2", "c1", true)
+		q.setCut("c3", "c1", true)
+		q.lead("c2") // leader and holder are lost together
+		for q.holderOf("web") != "h2" {
+			if q.now().Sub(silentSince) > 5*time.Second {
+				t.Fatal("never taken over")
+			}
+			h2.renew()
+			q.pass(10 * time.Millisecond)
+		}
+		// max(election, TTL), not their sum: h1 was last answered at most a round
+		// before silentSince.
+		if took := q.now().Sub(silentSince); took > 1100*time.Millisecond {
+			t.Fatalf("taken over after %v", took)
+		}
+	})
+}
+
+func TestRestartedCoordinatorsStayQuiet(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1 := q.open("h1")
+		h1.renew()
+		q.put(web())
+		q.renewFor(2*time.Second, h1)
+		// c2 and c3 forget their promises; c1 does not hear h1 at all.
+		h1.renew()
+		q.start("c2")
+		q.start("c3")
+		open := []uint64{h1.id}
+		for _, name := range []string{"c2", "c3"} {
+			r, err := q.nodes[name].Fence(q.ctx, &pb.FenceRequest{Sessions: open})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Results[0].Agreed {
+				t.Fatalf("%s agreed in its quiet time", name)
+			}
+			if p, _ := q.nodes[name].Probe(q.ctx, &pb.ProbeRequest{Sessions: open}); p.Results[0].Lapsed {
+				t.Fatalf("%s says lapsed in its quiet time", name)
+			}
+		}
+		q.pass(lease.DefaultParams().Promise(time.Second))
+		r, _ := q.nodes["c2"].Fence(q.ctx, &pb.FenceRequest{Sessions: open})
+		if len(r.Results) == 1 && !r.Results[0].Agreed && r.Results[0].Refusal != "not open here" {
+			t.Fatalf("c2 still refuses: %s", r.Results[0].Refusal)
+		}
+	})
+}
+
+func TestMarkOfADeadLeaderDoesNotLinger(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		q.renewFor(time.Second, h1, h2)
+		q.pass(3 * time.Second)                      // both silent; both ended by the leader
+		if n := len(q.changesOf("expire")); n != 2 { // one row each: they hold nothing
+			t.Fatalf("%d sessions expired, want 2", n)
+		}
+		for name, s := range q.stores {
+			if n := len(s.Marks()); n != 0 {
+				t.Errorf("%s keeps %d marks of ended sessions", name, n)
+			}
+		}
+	})
+}
+
+func TestFailedMarkIsNoAgreement(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1 := q.open("h1")
+		q.renewFor(time.Second, h1)
+		for _, s := range q.stores {
+			s.mu.Lock()
+			s.fail = errors.New("disk full")
+			s.mu.Unlock()
+		}
+		q.pass(3 * time.Second)
+		if n := len(q.changesOf("expire")); n != 0 {
+			t.Fatal("a session was expired without one durable mark")
+		}
+		before := h1.Deadline()
+		h1.renew()
+		if h1.Deadline() != before {
+			t.Fatal("a session whose mark may be on disk was answered")
+		}
+	})
+}
+
+func TestReleaseCarriesTheNextGrant(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		v := q.node().View("h1")
+		if len(v.Held) != 1 || v.Held[0].Session != h1.id {
+			t.Fatalf("view of h1: %v", v)
+		}
+		reply, err := q.node().Release(q.ctx, &pb.ReleaseRequest{
+			Session: h1.id, Cause: "check haproxy is bad",
+			Releases:   []*pb.Release{{Set: "web", Epoch: v.Held[0].Epoch}},
+			Conditions: []*pb.Condition{{Set: "web", Veto: true, Reason: "haproxy is dead"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		grants := q.changesOf("grant")
+		last := grants[len(grants)-1]
+		if last.Index != reply.Index || last.Host != "h2" {
+			t.Fatalf("next grant %+v, want h2 at index %d", last, reply.Index)
+		}
+		// The answer was lost and the agent asks again: no harm.
+		if _, err := q.node().Release(q.ctx, &pb.ReleaseRequest{Session: h1.id, Releases: []*pb.Release{{Set: "web", Epoch: v.Held[0].Epoch}}}); err != nil {
+			t.Fatalf("repeated release: %v", err)
+		}
+		if got := q.holderOf("web"); got != "h2" {
+			t.Fatalf("holder %q after a repeated release, want h2", got)
+		}
+	})
+}
+
+func TestMoveRecallsAndComesBackOnlyWhenAsked(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		if _, err := q.node().Move(q.ctx, "op", &pb.MoveRequest{Set: "web", To: "h9"}); err == nil {
+			t.Fatal("moved to a host that is no candidate")
+		}
+		if _, err := q.node().Move(q.ctx, "op", &pb.MoveRequest{Set: "web", To: "h2"}); err != nil {
+			t.Fatal(err)
+		}
+		q.pass(10 * time.Millisecond)
+		held := q.node().View("h1").Held
+		if len(held) != 1 || held[0].Recall.GetTo() != "h2" {
+			t.Fatalf("h1 is not asked to release: %v", held)
+		}
+		if _, err := q.node().Release(q.ctx, &pb.ReleaseRequest{Session: h1.id, Releases: []*pb.Release{{Set: "web", Epoch: held[0].Epoch}}}); err != nil {
+			t.Fatal(err)
+		}
+		q.renewFor(3*time.Second, h1, h2)
+		if got := q.holderOf("web"); got != "h2" {
+			t.Fatalf("holder %q, want h2", got)
+		}
+	})
+}
+
+func TestRenewalsThatGetNoAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h := q.open("h1")
+		good := lease.Renewal{Session: h.id, Round: h.Begin(q.now()), Configuration: 1}
+		other := [32]byte{1}
+		unknown := good
+		unknown.Session = 999
+		stale := good
+		stale.Configuration = 9
+		for name, d := range map[string][]byte{
+			"empty": {}, "garbage": []byte("hello"), "cut": good.Marshal(&h.secret)[:20],
+			"wrong secret": good.Marshal(&other), "unknown session": unknown.Marshal(&h.secret),
+			"another configuration": stale.Marshal(&h.secret),
+		} {
+			q.nodes["c1"].HandleDatagram("agent/h1", d)
+			if n := len(q.inbox["agent/h1"]); n != 0 {
+				t.Errorf("%s: answered", name)
+			}
+		}
+		q.nodes["c1"].HandleDatagram("agent/h1", good.Marshal(&h.secret))
+		if n := len(q.inbox["agent/h1"]); n != 1 {
+			t.Errorf("a good renewal got %d answers", n)
+		}
+	})
+}
+
+func TestWatchSendsOnlyNews(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1 := q.open("h1")
+		h1.renew()
+		ctx, stop := context.WithCancel(q.ctx)
+		defer stop()
+		var views []*pb.View
+		go func() {
+			_ = q.node().Watch(ctx, &pb.WatchRequest{Host: "h1"}, func(v *pb.View) error { views = append(views, v); return nil })
+		}()
+		synctest.Wait()
+		if len(views) != 1 {
+			t.Fatalf("%d views at first, want 1", len(views))
+		}
+		q.open("stranger") // concerns another host
+		if len(views) != 1 {
+			t.Fatalf("a change of another host was sent: %v", views[len(views)-1])
+		}
+		q.put(web())
+		q.pass(10 * time.Millisecond)
+		last := views[len(views)-1]
+		if len(last.Held) != 1 || last.Held[0].Set.Name != "web" {
+			t.Fatalf("grant not seen: %v", last)
+		}
+	})
+}
+
+func TestFoundingsThatShareAMemberCannotBothSucceed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuorum(t, "a", "b", "c", "d")
+		q.setCut("a", "d", true) // a sees a, b, c
+		q.setCut("b", "a", true) // b sees b, c, d
+		type result struct {
+			by      string
+			servers []Server
+		}
+		results := make(chan result, 4)
+		ctx, cancel := context.WithTimeout(q.ctx, 5*time.Second)
+		defer cancel()
+		for _, name := range q.names {
+			go func() {
+				servers, _ := q.nodes[name].Found(ctx, 3)
+				results <- result{name, servers}
+			}()
+		}
+		founded := 0
+		for range q.names {
+			if r := <-results; r.servers != nil {
+				founded++
+				t.Logf("%s founds with %v", r.by, r.servers)
+			}
+		}
+		if founded > 1 {
+			t.Fatalf("%d foundings", founded)
+		}
+	})
+}
+
+func TestFounderIsTheLowestNameOfExactlyTheExpected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuorum(t, "a", "b", "c")
+		ctx, cancel := context.WithTimeout(q.ctx, time.Second)
+		defer cancel()
+		servers, err := q.nodes["a"].Found(ctx, 3)
+		if err != nil || len(servers) != 3 {
+			t.Fatalf("a founds with %v, %v", servers, err)
+		}
+		if servers, err := q.nodes["b"].Found(ctx, 3); servers != nil || err == nil {
+			t.Fatalf("b founds with %v, %v", servers, err)
+		}
+	})
+}
+
+func TestApplyIsAllOrNone(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		clash := web()
+		clash.Name = "other"
+		_, err := q.node().Apply(q.ctx, "op", &pb.ApplyRequest{Sets: []*pb.VIPSet{web(), clash}})
+		var refusal *fsm.Refusal
+		if !errors.As(err, &refusal) {
+			t.Fatalf("two sets with one address: %v", err)
+		}
+		if l, _ := q.node().ListSets(&pb.ListSetsRequest{}); len(l.Sets) != 0 {
+			t.Fatalf("half applied: %v", l.Sets)
+		}
+		r, err := q.node().Apply(q.ctx, "op", &pb.ApplyRequest{Sets: []*pb.VIPSet{web()}, DryRun: true})
+		if err != nil || r.Index != 0 {
+			t.Fatalf("dry run: %v, %v", r, err)
+		}
+		if l, _ := q.node().ListSets(&pb.ListSetsRequest{}); len(l.Sets) != 0 {
+			t.Fatal("a dry run changed something")
+		}
+	})
+}
+
+func TestSnapshotRestoresSetsAndNeverGrants(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		saved, err := q.node().SaveSnapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch := q.node().View("h1").Held[0].Epoch
+		if _, err := q.node().Delete(q.ctx, "op", &pb.DeleteRequest{Set: "web"}); err != nil {
+			t.Fatal(err)
+		}
+		if r := q.node().View("h1").Retiring; len(r) != 1 {
+			t.Fatalf("retiring: %v", r)
+		}
+		// Its address is still up on h1: the set cannot come back yet.
+		if _, err := q.node().RestoreSnapshot(q.ctx, "op", saved); err == nil {
+			t.Fatal("restored an address that is not confirmed down")
+		}
+		ret := q.node().View("h1").Retiring[0]
+		if _, err := q.node().ConfirmRemoval(q.ctx, &pb.ConfirmRemovalRequest{Session: h1.id, Removed: []*pb.Retiring{ret}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.node().RestoreSnapshot(q.ctx, "op", saved); err != nil {
+			t.Fatal(err)
+		}
+		q.pass(10 * time.Millisecond)
+		held := q.node().View("h1").Held
+		if len(held) != 1 || held[0].Epoch <= epoch {
+			t.Fatalf("held after the restore: %v, want an epoch above %d", held, epoch)
+		}
+		if _, err := q.node().RestoreSnapshot(q.ctx, "op", saved[:len(saved)-3]); err == nil {
+			t.Fatal("restored a snapshot that is cut short")
+		}
+	})
+}
