@@ -45,7 +45,7 @@ func openStores(cfg Config) (_ *stores, err error) {
 			return nil, err
 		}
 	}
-	if s.bolt, err = openBolt(dir.file(logFile)); err != nil {
+	if s.bolt, err = openBolt(dir.file(logFile), dir.id != ""); err != nil {
 		return nil, err
 	}
 	var inner raft.LogStore = s.bolt
@@ -57,10 +57,16 @@ func openStores(cfg Config) (_ *stores, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
-	if dir.id == "" {
-		if _, err := OpenLeaseStore(dir.path); err != nil {
-			return nil, err
-		}
+	if dir.id != "" {
+		return s, nil
+	}
+	if has, err := raft.HasExistingState(s.log, s.bolt, s.snapshots); err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	} else if has {
+		return nil, &DamagedError{File: dir.file(identityFile), Offset: -1, Reason: "missing from a data directory that has been used"}
+	}
+	if _, err := OpenLeaseStore(dir.path); err != nil {
+		return nil, err
 	}
 	return s, dir.finish()
 }
@@ -74,13 +80,15 @@ func (s *stores) close() {
 
 // openBolt opens the bolt file. bbolt trusts what it maps: it panics on pages
 // that make no sense, and a file that is too short faults. So the file is walked
-// read-only first, with both turned into errors.
-func openBolt(name string) (store *raftboltdb.BoltStore, err error) {
-	if _, err := os.Stat(name); err == nil {
+// read-only first, with both turned into errors. An empty one it takes for new.
+func openBolt(name string, used bool) (store *raftboltdb.BoltStore, err error) {
+	if fi, err := os.Stat(name); err == nil && fi.Size() == 0 && used {
+		return nil, &DamagedError{File: name, Offset: 0, Reason: "empty"}
+	} else if err == nil && fi.Size() > 0 {
 		if err := guard(name, func() error { return walkBolt(name) }); err != nil {
 			return nil, err
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	err = guard(name, func() error {
@@ -200,7 +208,7 @@ func (s *stores) scan(c *configurations) error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if err := s.lostSnapshot(max(snapshot, last), first > snapshot+1 || last == 0); err != nil {
+	if err := s.lostSnapshot(max(snapshot, last), first > snapshot+1 || last+snapshot == 0); err != nil {
 		return err
 	}
 	for i := snapshot + 1; i <= last; i++ {
