@@ -77,7 +77,8 @@ func TestHolderHeardByAMajorityOnlyIsNotFenced(t *testing.T) {
 
 func TestNewSessionGetsOnePromiseToSpeak(t *testing.T) {
 	inBubble(t, func(t *testing.T, q *quorum) {
-		q.open("h1") // says nothing
+		q.pass(5 * time.Second) // quiet time and configuration wait are over
+		q.open("h1")            // says nothing
 		q.pass(time.Second)
 		if n := len(q.changesOf("expire")); n != 0 {
 			t.Fatal("expired before it could have been heard")
