@@ -463,11 +463,19 @@ func (o *owner) account(d decision, began lease.Time) {
 	o.held = counts
 }
 
-// setGuard follows the number of addresses that would have to be taken down.
+// setGuard follows the number of addresses that would have to be taken down. It
+// counts all that are granted, so that it does not shrink when they are.
 func (o *owner) setGuard() {
-	if o.cur != nil {
-		o.guard.Store(int64(guardFor(o.cur.TTL, len(o.up))))
+	if o.cur == nil {
+		return
 	}
+	granted := 0
+	for _, g := range o.view.grants {
+		if o.slotOf(g.Session) != nil {
+			granted += len(g.Addresses)
+		}
+	}
+	o.guard.Store(int64(guardFor(o.cur.TTL, max(granted, len(o.up)))))
 }
 
 // maintain refreshes the kernel's lifetimes and announces what is due.
@@ -480,6 +488,10 @@ func (o *owner) maintain(now lease.Time) {
 			up = append(up, u.Address)
 			until = min(until, o.actUntil(u.session))
 		}
+	}
+	if len(up) > 0 {
+		// The watchers sleep with the guard of before; it may have grown.
+		o.wakeBy(until - lease.Time(o.guard.Load()))
 	}
 	slices.SortFunc(up, vip.Address.Compare)
 	o.refresh(now, until, up)

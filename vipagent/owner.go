@@ -33,12 +33,14 @@ func guardFor(ttl time.Duration, addresses int) time.Duration {
 // rule 3). Nothing of it is shared.
 type owner struct {
 	*Agent
-	work context.Context // of calls and helpers; outlives Run's
-	wg   *sync.WaitGroup
+	began lease.Time
+	work  context.Context // of calls and helpers; outlives Run's
+	wg    *sync.WaitGroup
 
 	// What the quorum says.
 	view      view
 	viewAt    lease.Time // when it came
+	viewed    bool       // some view has come since the start
 	newest    uint64     // views up to this index are not taken
 	since     lease.Time // when that came which this step answers to, for the log
 	cur, next *slot      // next is to replace cur
@@ -87,7 +89,7 @@ type upAddress struct {
 
 func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 	return &owner{
-		Agent: a, work: work, wg: wg,
+		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
 		stops:     make(map[uint64]context.CancelFunc),
 		setFloors: make(map[string]uint64), addressFloors: make(map[netip.Addr]uint64),
 		saved: make(map[uint64]lease.Time),
@@ -188,7 +190,7 @@ func (o *owner) absorb(now lease.Time, in events) {
 // takeView takes the view if it is newer than what is known. Older ones would
 // do no harm (agent rule 3), but they would lower what newer ones raised.
 func (o *owner) takeView(r received) {
-	if r.view.GetIndex() <= o.newest {
+	if index := r.view.GetIndex(); index < o.newest || index == o.newest && o.viewed {
 		return
 	}
 	v, err := parseView(r.view)
@@ -196,7 +198,7 @@ func (o *owner) takeView(r received) {
 		o.journal.error("view ignored", "err", err)
 		return
 	}
-	o.view, o.viewAt, o.newest = v, r.at, v.index
+	o.view, o.viewAt, o.newest, o.viewed = v, r.at, v.index, true
 	o.since = min(o.since, r.at)
 }
 
@@ -312,7 +314,13 @@ func (o *owner) adopt() {
 	for k, v := range f.AddressFloors {
 		o.addressFloors[k] = v
 	}
+	for _, g := range f.Grants {
+		for _, c := range g.Addresses {
+			o.up[c.Prefix.Addr()] = upAddress{vip.Address{Prefix: c.Prefix, Interface: c.Interface}, g.Set, g.Session, g.Epoch, true}
+		}
+	}
 	o.view = view{index: f.Index, sessions: make(map[uint64]bool), grants: f.Grants}
+	o.setGuard() // before the deadlines are watched
 	for i, s := range old {
 		o.view.sessions[s.ID] = true
 		deadline := f.Sessions[i].Deadline
@@ -325,11 +333,6 @@ func (o *owner) adopt() {
 	o.viewAt, o.newest = now, f.Index
 	o.wasAlive = true
 	o.fitness.unsure = true
-	for _, g := range f.Grants {
-		for _, c := range g.Addresses {
-			o.up[c.Prefix.Addr()] = upAddress{vip.Address{Prefix: c.Prefix, Interface: c.Interface}, g.Set, g.Session, g.Epoch, true}
-		}
-	}
 	o.journal.info("session adopted", "session", o.cur.ID, "left", o.cur.until().Sub(now).Round(time.Millisecond))
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// retryOpen is the pause after an Open that did not work.
+	// retryOpen is the least time between two sessions, and the pause after an
+	// Open that did not work.
 	retryOpen = 100 * time.Millisecond
 	// reportFirst bounds how long a new session waits with its first renewal
 	// for its conditions to be known.
@@ -93,15 +94,12 @@ func (o *owner) openSession(now lease.Time) {
 	if o.tasks.opening || !o.swept || o.cur != nil && !replace {
 		return
 	}
+	at := o.tasks.openAt
 	if o.cur == nil && o.fitness.pending() {
-		if o.tasks.openAt == 0 {
-			o.tasks.openAt = now.Add(pendingPatience)
-		}
-	} else if !o.tasks.openFailed {
-		o.tasks.openAt = 0
+		at = max(at, o.began.Add(pendingPatience))
 	}
-	if now < o.tasks.openAt {
-		o.wakeBy(o.tasks.openAt)
+	if now < at {
+		o.wakeBy(at)
 		return
 	}
 	o.tasks.opening = true
@@ -134,16 +132,16 @@ func (o *owner) openSession(now lease.Time) {
 }
 
 func (o *owner) openFailed(err error) {
-	o.tasks.opening, o.tasks.openFailed = false, true
+	o.tasks.opening = false
 	o.tasks.openAt = o.now().Add(retryOpen)
 	o.journal.warn("no session opened", "err", err)
 }
 
 // opened takes a new session into use. It has no lease yet (agent rule 1).
 func (o *owner) opened(s lease.Session, told []*pb.Condition) {
-	o.tasks.opening, o.tasks.openFailed, o.tasks.openAt = false, false, 0
-	slot := newSlot(s)
 	now := o.now()
+	o.tasks.opening, o.tasks.openAt = false, now.Add(retryOpen)
+	slot := newSlot(s)
 	switch {
 	case o.cur == nil:
 		o.cur = slot

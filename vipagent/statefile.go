@@ -1,6 +1,7 @@
 package vipagent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,8 +106,12 @@ func (d *stateDir) load() (*stateFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read session file: %w", err)
 	}
+	return decodeStateFile(b)
+}
+
+func decodeStateFile(b []byte) (*stateFile, error) {
 	var f stateFile
-	dec := json.NewDecoder(strings.NewReader(string(b)))
+	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
 		return nil, fmt.Errorf("read session file: %w", err)

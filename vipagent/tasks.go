@@ -23,12 +23,12 @@ const (
 
 // tasks is what the owner has asked of the quorum, or is about to.
 type tasks struct {
-	releases                               map[releaseKey]*task
-	removals                               map[retired]*task
-	closing                                map[uint64]string // sessions to be closed, with the cause
-	closeBusy                              map[uint64]bool
-	opening, openFailed, rebind, reporting bool
-	openAt, rebindAt, reportAt, closeAt    lease.Time // not before then
+	releases                            map[releaseKey]*task
+	removals                            map[retired]*task
+	closing                             map[uint64]string // sessions to be closed, with the cause
+	closeBusy                           map[uint64]bool
+	opening, rebind, reporting          bool
+	openAt, rebindAt, reportAt, closeAt lease.Time // not before then
 }
 
 // releaseKey names one grant under one session. After a Rebind the same grant
@@ -63,6 +63,17 @@ func (t *tasks) release(g giveUp, now lease.Time) {
 }
 
 func (t *tasks) confirm(r retired, now lease.Time) { t.removals[r] = &task{queued: now} }
+
+// carries says whether a release is under way that says why the set is
+// released, so that it need not be reported as well.
+func (t *tasks) carries(set string) bool {
+	for key, k := range t.releases {
+		if key.set == set && k.done == 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // prune forgets what the views no longer show, or still show long after it was
 // answered, so that it is done again.
@@ -225,10 +236,11 @@ func (o *owner) concerned() []string {
 
 // sendConditions reports what has changed.
 func (o *owner) sendConditions(now lease.Time) {
-	if o.cur == nil || o.tasks.reporting {
+	if o.cur == nil || o.tasks.reporting || !o.viewed {
 		return
 	}
-	changed := o.fitness.unreported(now, o.concerned())
+	sets := slices.DeleteFunc(o.concerned(), o.tasks.carries)
+	changed := o.fitness.unreported(now, sets)
 	if len(changed) == 0 {
 		return
 	}
