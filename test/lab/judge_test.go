@@ -142,8 +142,8 @@ func TestParseClaim(t *testing.T) {
 		frame []byte
 		want  Claim
 	}{
-		"gratuitous request": {arpFrame(1, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPRequest, Gratuitous: true}},
-		"gratuitous reply":   {arpFrame(2, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPReply, Gratuitous: true}},
+		"gratuitous request": {gratuitousARP(1, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPRequest, Gratuitous: true}},
+		"gratuitous reply":   {gratuitousARP(2, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPReply, Gratuitous: true}},
 		"advertisement":      {advertisementFrame(mac, v6), Claim{Host: "02:77:00:00:00:0b", Address: v6, Kind: Advertisement, Gratuitous: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestParseClaim(t *testing.T) {
 			}
 		})
 	}
-	if c, ok := parseClaim(arpFrame(1, mac, netip.IPv4Unspecified())); ok {
+	if c, ok := parseClaim(gratuitousARP(1, mac, netip.IPv4Unspecified())); ok {
 		t.Errorf("a probe is taken for a claim: %+v", c)
 	}
 }

@@ -75,20 +75,11 @@ func announce(link netlink.Link, a netip.Addr) error {
 		return err
 	}
 	defer unix.Close(fd)
-	frame := arpFrame(1, link.Attrs().HardwareAddr, a)
+	frame := gratuitousARP(1, link.Attrs().HardwareAddr, a)
 	if a.Is6() {
 		frame = advertisementFrame(link.Attrs().HardwareAddr, a)
 	}
 	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6})
-}
-
-func arpFrame(operation uint16, source net.HardwareAddr, a netip.Addr) []byte {
-	f := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	f = append(f, source...)
-	f = append(f, 8, 6, 0, 1, 8, 0, 6, 4)
-	f = binary.BigEndian.AppendUint16(f, operation)
-	f = append(append(f, source...), a.AsSlice()...)
-	return append(append(f, 0, 0, 0, 0, 0, 0), a.AsSlice()...)
 }
 
 func advertisementFrame(source net.HardwareAddr, a netip.Addr) []byte {
