@@ -116,8 +116,16 @@ func TestAnnounceFrames(t *testing.T) {
 func TestAnnounceFailuresAreNamed(t *testing.T) {
 	h, _ := pair(t)
 	k := h.kernel()
+	if !k.port("lo").silent || k.port("eth0").silent {
+		t.Error("which interfaces have neighbours is wrong")
+	}
 	other := newHost(t)
 	wire(h, other, "eth1")
+	h.must(h.handle.LinkSetARPOff(h.get("eth1")))
+	if !k.port("eth1").silent {
+		t.Error("an interface without ARP is taken to have neighbours")
+	}
+	h.must(h.handle.LinkSetARPOn(h.get("eth1")))
 	h.link("eth1", false)
 	set := vips("192.0.2.5/24 eth9", "192.0.2.6/24 eth0", "2001:db8::5/64 eth1", "192.0.2.8/24 lo")
 	err := k.Announce(set)
@@ -325,5 +333,30 @@ func TestReachable(t *testing.T) {
 	wait()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestQuestionIsNoClaim: asking for an address that is our own must not announce
+// it, nor is our own question an answer.
+func TestQuestionIsNoClaim(t *testing.T) {
+	vip := netip.PrefixFrom(ip4, 32)
+	q := arpQuestion(macA, []netip.Prefix{vip}, ip4)
+	p, err := parseARP(q.frame)
+	if err != nil || !p.SenderIP.IsUnspecified() {
+		t.Errorf("it asks from %v (%v)", p.SenderIP, err)
+	}
+	if q.answers(gratuitousReply(macA, ip4).appendTo(nil)) || !q.answers(gratuitousReply(macB, ip4).appendTo(nil)) {
+		t.Error("it takes the wrong answers")
+	}
+	q, err = neighbourQuestion(macA, []netip.Prefix{netip.PrefixFrom(ip6, 64), netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("fe80::9/128")}, ip6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := parseNeighbour(q.frame)
+	if err != nil || n.Source.String() != "fe80::1" || n.Target != ip6 {
+		t.Errorf("it asks %+v (%v)", n, err)
+	}
+	if _, err := neighbourQuestion(macA, []netip.Prefix{netip.PrefixFrom(ip6, 128)}, ip6); err == nil {
+		t.Error("it asks from a VIP")
 	}
 }

@@ -40,6 +40,7 @@ func find(t *testing.T, k *Kernel, ip string) (vip.Actual, bool) {
 
 func TestAddAndRemove(t *testing.T) {
 	h, _ := pair(t)
+	h.sysctl("ipv6/conf/eth0/accept_dad", "1") // which would make an address wait
 	k := h.kernel()
 	before := h.routes()
 	set := vips("10.1.0.100/16 eth0", "10.1.0.101/16 eth0", "2001:db8:1::100/64 eth0", "2001:db8:1::101/64 eth0")
@@ -356,33 +357,6 @@ func TestFailuresAreNamed(t *testing.T) {
 	}
 	if err := k.Remove(vips("10.1.2.3/16 eth7")); err != nil {
 		t.Errorf("remove from an interface that is gone: %v", err)
-	}
-}
-
-// TestBatchErrors: each message of a batch gets its own error from the kernel.
-func TestBatchErrors(t *testing.T) {
-	h, _ := pair(t)
-	k := h.kernel()
-	index := h.get("eth0").Attrs().Index
-	var msgs []message
-	for i, a := range series(1100, false, "eth0") {
-		p := place{a.IP(), index}
-		if i%3 == 0 {
-			p.index = 9999
-		}
-		msgs = append(msgs, encodeAdd(p, Protocol, 60, unix.NLM_F_CREATE|unix.NLM_F_EXCL))
-	}
-	errs := k.writes.do(msgs, batchSize)
-	for i, err := range errs {
-		if (i%3 == 0) != errors.Is(err, unix.ENODEV) || i%3 != 0 && err != nil {
-			t.Fatalf("message %d: %v", i, err)
-		}
-	}
-	errs = k.writes.do(msgs, batchSize)
-	for i, err := range errs {
-		if i%3 != 0 && !errors.Is(err, unix.EEXIST) {
-			t.Fatalf("message %d again: %v", i, err)
-		}
 	}
 }
 

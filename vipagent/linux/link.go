@@ -115,8 +115,9 @@ func connected(ip netip.Addr, records []record, interfaces []Interface) (best In
 	}
 	bits := -1
 	for _, r := range records {
+		// A host prefix connects to nothing; our VIPs are host prefixes.
 		i, ok := byIndex[r.index]
-		if !ok || r.ours() || i.Loopback || !r.subnet.Contains(ip) || r.subnet.IsSingleIP() {
+		if !ok || i.Loopback || !r.subnet.Contains(ip) || r.subnet.IsSingleIP() {
 			continue
 		}
 		if better(r.subnet.Bits(), i, bits, best) {

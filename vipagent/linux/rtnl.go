@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,8 @@ const (
 	receiveSize  = 1 << 16 // the kernel makes no larger datagram for a dump
 	bufferBytes  = 4 << 20 // socket buffers, where we may set them
 	dumpAttempts = 10      // a table that changes while it is read is read again
+
+	answerTimeout = 5 * time.Second
 )
 
 // errLost: the kernel had no room for an acknowledgement, so that the outcome
@@ -47,6 +50,13 @@ func dialRoute() (*conn, error) {
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("bind route socket: %w", os.NewSyscallError("bind", err))
+	}
+	// Answers are there when a send returns; this is for an answer that never
+	// comes. The holder of addresses must not hang on it.
+	timeout := unix.NsecToTimeval(int64(answerTimeout))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("bind route socket: %w", os.NewSyscallError("setsockopt", err))
 	}
 	// Errors then carry the header of their request only, and a batch of them
 	// fits the buffer. Older kernels work without.
@@ -197,11 +207,25 @@ func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
 	})
 	switch {
 	case errors.Is(err, unix.ENOBUFS):
-		return nil, errLost
+		// Until what did fit has been read, the kernel drops all else.
+		return nil, errors.Join(errLost, drain(c.fd, c.in[:]))
 	case err != nil:
 		return nil, os.NewSyscallError("recvfrom", err)
 	}
 	return parseMessages(c.in[:], n, from)
+}
+
+// drain throws away what a socket has received.
+func drain(fd int, buf []byte) error {
+	for {
+		switch _, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT); err {
+		case nil, unix.EINTR, unix.ENOBUFS:
+		case unix.EAGAIN:
+			return nil
+		default:
+			return os.NewSyscallError("recvfrom", err)
+		}
+	}
 }
 
 // parseMessages splits a datagram of n bytes, which may have been cut to the

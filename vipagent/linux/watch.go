@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -150,15 +149,8 @@ func (w *watch) drain() error {
 		return err
 	}
 	var failed error
-	err = raw.Control(func(fd uintptr) {
-		for failed == nil || failed == unix.EINTR || failed == unix.ENOBUFS {
-			_, _, failed = unix.Recvfrom(int(fd), w.buf[:], unix.MSG_DONTWAIT)
-		}
-	})
-	if failed != unix.EAGAIN {
-		err = errors.Join(err, os.NewSyscallError("recvfrom", failed))
-	}
-	return err
+	err = raw.Control(func(fd uintptr) { failed = drain(int(fd), w.buf[:]) })
+	return errors.Join(err, failed)
 }
 
 func (w *watch) read() (map[int]linkState, map[addressKey]record, error) {

@@ -183,6 +183,11 @@ func TestWatchOverrun(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.disown("eth0", "10.3.0.1/24")
+	// The addition is queued, the removal is not: the first must not be reported
+	// after everything has been read again.
+	gone := set[0].Host().Prefix.String()
+	h.must(k.Remove(set[:1]))
+	set = set[1:]
 	peer.link("eth0", false)
 	waitFor(t, "no carrier", func() bool { i, err := k.Interface("eth0"); return err == nil && !i.Up })
 	close(gate)
@@ -199,6 +204,9 @@ func TestWatchOverrun(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wait(t, skip, AddressGone, "eth0", last)
+	if _, ok := r.find(0, AddressAppeared, "eth0", gone); ok {
+		t.Errorf("%s is reported, long after its end", gone)
+	}
 	seen := map[netip.Prefix]int{}
 	r.mu.Lock()
 	defer r.mu.Unlock()

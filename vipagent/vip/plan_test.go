@@ -137,6 +137,12 @@ func TestPlan(t *testing.T) {
 			ops:    []string{"blocked 10.0.0.5/24: no interface"},
 		},
 		{
+			name:   "no interface, and up on two",
+			wanted: []Wanted{want("web", 7, "10.0.0.5/24")},
+			actual: []Actual{ours("10.0.0.5/32 eth0"), ours("10.0.0.5/32 eth1")},
+			ops:    []string{"remove 10.0.0.5/32 on eth1: there twice"},
+		},
+		{
 			name: "two sets want it",
 			wanted: []Wanted{
 				want("a", 7, "10.0.0.5/24 eth0"), want("b", 9, "10.0.0.5/24 eth1"), want("c", 9, "10.0.0.5/24 eth2"),
