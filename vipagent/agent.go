@@ -34,9 +34,9 @@ type Kernel interface {
 type Links interface {
 	// Interfaces returns the names of all interfaces.
 	Interfaces() ([]string, error)
-	// InterfaceFor returns the interface whose subnet holds the address. The
-	// error wraps ErrNoInterface if there is none.
-	InterfaceFor(prefix netip.Prefix) (string, error)
+	// InterfacesFor returns, for each address, the interface whose subnet
+	// holds it, "" if there is none.
+	InterfacesFor(prefixes []netip.Prefix) ([]string, error)
 }
 
 // Sessions opens, replaces and ends sessions, through any coordinator. A call
@@ -93,8 +93,6 @@ type Edges struct {
 var (
 	// ErrLocked: another agent runs on this host with this state directory.
 	ErrLocked = errors.New("another agent is running")
-	// ErrNoInterface: no interface of this host is meant for an address.
-	ErrNoInterface = errors.New("no interface")
 	// ErrStillUp: addresses could not be taken down at the end.
 	ErrStillUp = errors.New("addresses are still up")
 )
@@ -136,6 +134,7 @@ type Agent struct {
 	renewer *renewer
 	guard   atomic.Int64 // how long before a deadline addresses are taken down
 	status  atomic.Pointer[Status]
+	holds   atomic.Pointer[map[netip.Addr]bool]
 }
 
 // Open takes the lock of the state directory for as long as the agent lives,
@@ -160,7 +159,8 @@ func Open(c Config, e Edges) (*Agent, error) {
 	}
 	a := &Agent{config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
 	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
-	a.status.Store(&Status{Host: c.Host})
+	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
+	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil
 }
 
@@ -224,8 +224,8 @@ func (a *Agent) takeViews(ctx context.Context) {
 // ignored; under a flood answers are lost, as on a wire.
 func (a *Agent) Datagram(b []byte) { a.renewer.datagram(b) }
 
-// SetConditions replaces what the health checks say. The key "" stands for all
-// sets and is added to what is said of a set by name.
+// SetConditions replaces what the health checks say of each set. The key ""
+// stands for every set that is not named.
 func (a *Agent) SetConditions(c map[string]Condition) { a.inbox.putConditions(c) }
 
 // AddressesChanged says that the addresses or interfaces of this host may have
@@ -243,12 +243,18 @@ func (a *Agent) Claimed(address netip.Addr, by string) { a.inbox.putClaim(addres
 // that neighbours there may have missed announcements.
 func (a *Agent) Healed() { a.inbox.putHealed() }
 
+// Holds says whether the address is up under a grant. It waits for nothing.
+func (a *Agent) Holds(address netip.Addr) bool { return (*a.holds.Load())[address] }
+
 // Status returns the agent's newest status, which must not be changed.
 func (a *Agent) Status() *Status { return a.status.Load() }
 
 // Status is what an agent is doing, at one moment.
 type Status struct {
-	Host     string
+	Host string
+	// At is when the owner was last done with all that it had to do; it does
+	// something at least once a second.
+	At       lease.Time
 	Session  uint64     // 0 = none
 	Deadline lease.Time // until when it may act; 0 = never proven
 	Fenced   bool       // some coordinator has marked the session

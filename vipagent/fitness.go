@@ -25,7 +25,7 @@ const (
 
 // fitness is what speaks for and against this host as a holder.
 type fitness struct {
-	health     map[string]Condition // by set, "" = all
+	health     map[string]Condition // by set, "" = all that are not named
 	obstacles  map[string]obstacle  // by set
 	tries      map[string]int       // obstacles met since the set was last raised
 	failed     map[string]lease.Time
@@ -40,6 +40,7 @@ type fitness struct {
 type obstacle struct {
 	grant  grant // as it was
 	reason string
+	where  bool // the addresses have no place: gone as soon as they have one
 	until  lease.Time
 }
 
@@ -62,9 +63,10 @@ func (f *fitness) of(set string) Condition {
 			reasons = append(reasons, c.Reason)
 		}
 	}
-	add(f.health[""])
-	if set != "" {
-		add(f.health[set])
+	if c, ok := f.health[set]; ok {
+		add(c)
+	} else {
+		add(f.health[""])
 	}
 	if o, ok := f.obstacles[set]; ok {
 		add(Condition{Veto: true, Reason: o.reason})
@@ -85,10 +87,12 @@ func (f *fitness) pending() bool {
 }
 
 // impede notes that this host cannot hold a set.
-func (f *fitness) impede(now lease.Time, g grant, reason string) {
+func (f *fitness) impede(now lease.Time, b obstacle) {
+	g := b.grant
 	wait := min(obstacleFirst<<min(f.tries[g.Set], 10), obstacleMost)
 	f.tries[g.Set]++
-	f.obstacles[g.Set] = obstacle{g, reason, now.Add(wait)}
+	b.until = now.Add(wait)
+	f.obstacles[g.Set] = b
 	delete(f.failed, g.Set)
 }
 
@@ -113,11 +117,11 @@ func (f *fitness) raised(set string) {
 func (o *owner) clearObstacles(now lease.Time) {
 	for _, set := range sortedKeys(o.fitness.obstacles) {
 		b := o.fitness.obstacles[set]
-		missing := strings.HasPrefix(b.reason, "interface ") || strings.HasPrefix(b.reason, "no interface")
 		if now < b.until {
-			if !missing {
+			if !b.where {
 				continue
 			}
+			o.findInterfaces([]grant{b.grant})
 			if _, err := o.resolve(b.grant); err != nil {
 				continue
 			}

@@ -3,6 +3,7 @@ package vipagent
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,10 +39,10 @@ func (o *owner) decide(now lease.Time) decision {
 	if o.stopping {
 		return d
 	}
-	for _, g := range o.view.grants {
-		if o.slotOf(g.Session) == nil {
-			continue // of a session that was replaced or ended
-		}
+	// A grant of a session that was replaced or has ended is none of ours.
+	ours := slices.DeleteFunc(slices.Clone(o.view.grants), func(g grant) bool { return o.slotOf(g.Session) == nil })
+	o.findInterfaces(ours)
+	for _, g := range ours {
 		if cause, ok := o.mustGo(g); ok {
 			d.dismiss(o, g, cause)
 			continue
@@ -51,11 +52,11 @@ func (o *owner) decide(now lease.Time) decision {
 			continue
 		}
 		wanted, err := o.resolve(g)
-		var obstacle *obstacleError
+		var none *obstacleError
 		switch {
-		case errors.As(err, &obstacle):
-			o.fitness.impede(now, g, obstacle.Error())
-			d.dismiss(o, g, obstacle.Error())
+		case errors.As(err, &none):
+			o.fitness.impede(now, obstacle{grant: g, reason: none.Error(), where: true})
+			d.dismiss(o, g, none.Error())
 		case err != nil: // not known now: ask again
 			o.look = true
 			o.wakeBy(now.Add(retryKernel))
@@ -128,19 +129,19 @@ func (o *owner) resolve(g grant) ([]vip.Wanted, error) {
 // interfaceOf returns where an address belongs. One that is up stays where it
 // is as long as the interface is there.
 func (o *owner) interfaceOf(c claimed) (string, error) {
-	if u, ok := o.up[c.Prefix.Addr()]; ok && o.links[u.Interface] && (c.Interface == "" || c.Interface == u.Interface) {
-		return u.Interface, nil
+	if name, ok := o.staysOn(c); ok {
+		return name, nil
 	}
 	name := c.Interface
 	if name == "" {
-		found, err := o.edges.Links.InterfaceFor(c.Prefix)
-		if errors.Is(err, ErrNoInterface) {
-			return "", &obstacleError{err.Error()}
+		if o.foundErr != nil {
+			return "", o.foundErr
 		}
-		if err != nil {
-			return "", fmt.Errorf("find interface for %s: %w", c.Prefix, err)
+		if name = o.found[c.Prefix]; name == "" {
+			return "", &obstacleError{fmt.Sprintf(
+				"no interface has an address in a subnet that holds %s: give this host one in %s, or name the interface in the VIP set",
+				c.Prefix.Addr(), c.Prefix.Masked())}
 		}
-		name = found
 	}
 	switch {
 	case !o.links[name]:
@@ -149,6 +150,40 @@ func (o *owner) interfaceOf(c claimed) (string, error) {
 		return "", &obstacleError{fmt.Sprintf("interface %s must not carry VIPs on this host", name)}
 	}
 	return name, nil
+}
+
+// staysOn returns the interface on which an address is up.
+func (o *owner) staysOn(c claimed) (string, bool) {
+	u, ok := o.up[c.Prefix.Addr()]
+	return u.Interface, ok && o.links[u.Interface] && (c.Interface == "" || c.Interface == u.Interface)
+}
+
+// findInterfaces looks up, in one go, the interfaces of all addresses that name
+// none: for a thousand of them one by one would take seconds.
+func (o *owner) findInterfaces(grants []grant) {
+	var prefixes []netip.Prefix
+	for _, g := range grants {
+		for _, c := range g.Addresses {
+			if _, ok := o.staysOn(c); !ok && c.Interface == "" {
+				prefixes = append(prefixes, c.Prefix)
+			}
+		}
+	}
+	o.found, o.foundErr = make(map[netip.Prefix]string, len(prefixes)), nil
+	if len(prefixes) == 0 {
+		return
+	}
+	names, err := o.edges.Links.InterfacesFor(prefixes)
+	if err == nil && len(names) != len(prefixes) {
+		err = fmt.Errorf("%d answers to %d questions", len(names), len(prefixes))
+	}
+	if err != nil {
+		o.foundErr = fmt.Errorf("find interfaces: %w", err)
+		return
+	}
+	for i, p := range prefixes {
+		o.found[p] = names[i]
+	}
 }
 
 func (o *owner) readLinks() error {
@@ -377,6 +412,10 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 	}
 	if err != nil {
 		o.addFailed(ops, err)
+		addresses = o.thoseUp(addresses) // some may have worked
+	}
+	if len(addresses) == 0 {
+		return true
 	}
 	if err := o.edges.Kernel.Announce(addresses); err != nil {
 		o.journal.warn("not announced", "err", err)
@@ -384,6 +423,23 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 	o.refresher.Refreshed(time.Duration(now), valid, addresses)
 	o.announcer.raised(now, addresses)
 	return true
+}
+
+// thoseUp reads back which of the addresses are up.
+func (o *owner) thoseUp(addresses []vip.Address) []vip.Address {
+	o.readKernel()
+	if !o.read {
+		return nil
+	}
+	var out []vip.Address
+	for _, a := range addresses {
+		if u, ok := o.up[a.IP()]; ok && o.present[a.IP()] {
+			u.confirmed = true
+			o.up[a.IP()] = u
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // addFailed makes the owner try again; a set that cannot be raised for a second
@@ -395,7 +451,7 @@ func (o *owner) addFailed(ops []vip.Op, err error) {
 		if o.fitness.failing(now, op.Set) {
 			for _, g := range o.view.grants {
 				if g.Set == op.Set {
-					o.fitness.impede(now, g, fmt.Sprintf("%s cannot be added: %v", op.Address, err))
+					o.fitness.impede(now, obstacle{grant: g, reason: fmt.Sprintf("%s cannot be added: %v", op.Address, err)})
 				}
 			}
 		}
@@ -461,6 +517,13 @@ func (o *owner) account(d decision, began lease.Time) {
 		}
 	}
 	o.held = counts
+	up := make(map[netip.Addr]bool, len(o.up))
+	for ip, u := range o.up {
+		if u.confirmed {
+			up[ip] = true
+		}
+	}
+	o.holds.Store(&up)
 }
 
 // setGuard follows the number of addresses that would have to be taken down. It

@@ -65,6 +65,8 @@ type owner struct {
 	held                    map[string]Holding       // by set, for the log and status
 	links                   map[string]bool          // interfaces that exist
 	linksRead               bool
+	found                   map[netip.Prefix]string // interfaces of addresses that name none, as of this step
+	foundErr                error
 	blocked                 map[string]bool // logged
 	refresher               vip.Refresher
 	refreshedFor, refreshAt lease.Time // the deadline that lifetimes follow; when the next is due
@@ -103,6 +105,9 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 
 // run is the owner's loop.
 func (o *owner) run(ctx context.Context) error {
+	if !o.state.tmpfs {
+		o.journal.warn("the state directory is not on a tmpfs: a disk that hangs would hang the agent", "dir", o.config.StateDir)
+	}
 	o.adopt()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -269,7 +274,7 @@ func (o *owner) note(now lease.Time) {
 
 // publishStatus makes the status known.
 func (o *owner) publishStatus() {
-	s := &Status{Host: o.config.Host, Index: o.view.index, Restored: o.restored, Lapses: o.lapses, Dropped: o.journal.dropped.Load()}
+	s := &Status{Host: o.config.Host, At: o.now(), Index: o.view.index, Restored: o.restored, Lapses: o.lapses, Dropped: o.journal.dropped.Load()}
 	if o.cur != nil {
 		s.Session, s.Deadline, s.Fenced = o.cur.ID, o.cur.until(), o.cur.fenced.Load()
 	}

@@ -443,7 +443,7 @@ func TestVetoLowersAndReleasesInOneRequest(t *testing.T) {
 func TestWeightsAreReportedOnce(t *testing.T) {
 	run(t, func(w *world) {
 		a := w.ready()
-		a.SetConditions(map[string]Condition{"": {Weight: -20, Reason: "slow disk"}, "web": {Weight: 5}})
+		a.SetConditions(map[string]Condition{"": {Weight: -20, Reason: "slow disk"}, "web": {Weight: -15, Reason: "slow disk"}})
 		w.expect("report 101: [db -20 veto=false slow disk] [web -15 veto=false slow disk]")
 		time.Sleep(time.Minute)
 		w.expect()
@@ -561,7 +561,7 @@ func TestInterfaceNotAllowedOrNotFound(t *testing.T) {
 		a := w.ready(func(c *Config) { c.Interfaces = []string{"eth1"} })
 		a.tell("a", 41, held("db", session1, 41, "10.9.9.9/24@7"), held("web", session1, 41, "10.0.0.5/24@7"))
 		got := strings.Join(w.take(), "\n")
-		if !strings.Contains(got, "[db +0 veto=true no interface has an address in the subnet of 10.9.9.9/24]") ||
+		if !strings.Contains(got, "[db +0 veto=true no interface has an address in a subnet that holds 10.9.9.9: give") ||
 			!strings.Contains(got, "[web +0 veto=true interface eth0 must not carry VIPs on this host]") {
 			t.Errorf("done: %s", got)
 		}
@@ -805,5 +805,74 @@ func TestUnreadableViewIsIgnored(t *testing.T) {
 		a.tell("b", 50, held("web", session1, 41, "10.0.0.5/24@7"))
 		w.expectUp("10.0.0.5")
 		a.end()
+	})
+}
+
+func TestInterfacesThatCannotBeRead(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		w.set(func() { w.fail["interfaces"] = func() error { return errTest } })
+		a.tell("a", 41, held("web", session1, 41, "10.0.0.5/24@7"))
+		time.Sleep(100 * time.Millisecond)
+		w.expect() // neither raised nor given up
+		w.set(func() { delete(w.fail, "interfaces") })
+		time.Sleep(50 * time.Millisecond)
+		w.expect("add 10.0.0.5", "announce 10.0.0.5")
+		a.end()
+	})
+}
+
+func TestSetThatCannotBeRaisedIsGivenUp(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		w.set(func() { w.fail["add"] = func() error { return errTest } })
+		a.tell("a", 41, held("web", session1, 41, "10.0.0.5/24@7"))
+		time.Sleep(addPatience - 50*time.Millisecond)
+		w.expect() // tried, not announced, not given up yet
+		time.Sleep(100 * time.Millisecond)
+		if got := strings.Join(w.take(), "\n"); !strings.Contains(got, "release 101: web/41 [web +0 veto=true 10.0.0.5/24 on eth0 cannot be added: planted]") {
+			t.Errorf("done: %s", got)
+		}
+		a.tell("a", 50)
+		w.set(func() { delete(w.fail, "add") })
+		time.Sleep(obstacleFirst + time.Second)
+		w.expect("report 101: [web +0 veto=false ]")
+		a.end()
+	})
+}
+
+// More than one kernel call can take, so that the deadline is looked at in between.
+func TestManyAddresses(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		var many []string
+		for i := range 300 {
+			many = append(many, netip.AddrFrom4([4]byte{10, 0, 0, byte(i % 250)}).String()+"/24%eth0@7")
+			if i >= 250 {
+				many[i] = netip.AddrFrom4([4]byte{10, 0, 1, byte(i % 250)}).String() + "/24%eth0@7"
+			}
+		}
+		pieces := 0
+		w.set(func() {
+			w.after["add"] = func() {
+				if pieces++; pieces == 3 {
+					w.set(func() { w.skew += 2 * time.Second })
+				}
+			}
+			w.silent = map[string]bool{"a": true, "b": true}
+		})
+		a.tell("a", 41, held("web", session1, 41, many...))
+		time.Sleep(100 * time.Millisecond)
+		w.expectUp("")
+		if pieces != 3 {
+			t.Errorf("%d pieces were added, although the time was over after 3", pieces)
+		}
+		w.set(func() { w.after = make(map[string]func()); w.silent = map[string]bool{} })
+		time.Sleep(200 * time.Millisecond)
+		if n := len(strings.Fields(w.up())); n != 300 {
+			t.Errorf("%d up", n)
+		}
+		a.end()
+		w.expectUp("")
 	})
 }

@@ -63,9 +63,13 @@ func (s storedSession) session() (lease.Session, error) {
 
 // stateDir is the state directory under its lock.
 type stateDir struct {
-	dir  string
-	lock *os.File
+	dir   string
+	lock  *os.File
+	tmpfs bool
 }
+
+// tmpfsMagic is the type of a tmpfs (statfs(2)).
+const tmpfsMagic = 0x01021994
 
 // openStateDir makes the directory and takes the lock, which the kernel frees
 // when this process is dead and not before (agent rule 6). The descriptor is
@@ -91,7 +95,9 @@ func openStateDir(dir string) (*stateDir, error) {
 	if err := f.Truncate(0); err == nil { // the pid is for the message above only
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
-	return &stateDir{dir, f}, nil
+	var fs syscall.Statfs_t
+	tmpfs := syscall.Statfs(dir, &fs) == nil && fs.Type == tmpfsMagic
+	return &stateDir{dir, f, tmpfs}, nil
 }
 
 func (d *stateDir) close() error { return d.lock.Close() }

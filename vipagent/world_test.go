@@ -397,15 +397,21 @@ func (a *agent) Interfaces() ([]string, error) {
 	return sortedKeys(a.w.links), nil
 }
 
-func (a *agent) InterfaceFor(p netip.Prefix) (string, error) {
+func (a *agent) InterfacesFor(ps []netip.Prefix) ([]string, error) {
+	if err := a.hook("interfaces"); err != nil {
+		return nil, err
+	}
 	a.w.mu.Lock()
 	defer a.w.mu.Unlock()
-	for subnet, name := range a.w.subnets {
-		if subnet.Contains(p.Addr()) && a.w.links[name] {
-			return name, nil
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		for subnet, name := range a.w.subnets {
+			if subnet.Contains(p.Addr()) && a.w.links[name] {
+				out[i] = name
+			}
 		}
 	}
-	return "", fmt.Errorf("%w has an address in the subnet of %s", ErrNoInterface, p)
+	return out, nil
 }
 
 // clock
