@@ -183,7 +183,7 @@ func (k *Kernel) Remove(addresses []vip.Address) error {
 				case onOtherLink(r, indexes[a.Interface]):
 				case r.ours():
 					doomed = append(doomed, encodeRemove(r))
-					failed.add(a, fmt.Errorf("it is still there: %w", errors.Join(causes...)))
+					failed.add(a, stillThere(errors.Join(causes...)))
 				default:
 					failed.add(a, k.named(&ConflictError{VIP: r.ip, found: r}))
 				}
@@ -194,6 +194,14 @@ func (k *Kernel) Remove(addresses []vip.Address) error {
 		}
 		causes = k.writes.do(doomed, batchSize) // judged by what the next round reads
 	}
+}
+
+// stillThere is the error for an address that its removal did not remove.
+func stillThere(cause error) error {
+	if cause == nil {
+		return errors.New("it came back")
+	}
+	return fmt.Errorf("it is still there: %w", cause)
 }
 
 // resolve finds the indexes of the interfaces; missing ones are left out.
