@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -152,10 +153,16 @@ func TestRestoreRingTooLong(t *testing.T) {
 // later, also when the audit ring wraps.
 func TestReadsStayAsTheyWere(t *testing.T) {
 	s := fullState(t)
+	for len(s.Changes(0)) < AuditRing {
+		e := Entry{Version: EntryVersion, Ops: []Op{PauseSet{Paused: !s.Settings().Paused}}}
+		if _, err := s.ApplyEntry(s.Applied()+1, e); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := show(s)
 	copied := s.Clone()
 	changes := s.Changes(0)
-	kept := append([]Change(nil), changes...)
+	kept := slices.Clone(changes)
 	for _, state := range []*State{s, copied.Clone(), s.Clone()} {
 		for range AuditRing + 10 {
 			e := Entry{Version: EntryVersion, Ops: []Op{PauseSet{Paused: !state.Settings().Paused}, PreferHost{Set: "db", Host: "a"}, CloseSession{Session: 2}}}
@@ -172,6 +179,35 @@ func TestReadsStayAsTheyWere(t *testing.T) {
 	}
 	if len(s.Changes(0)) != AuditRing {
 		t.Errorf("%d rows", len(s.Changes(0)))
+	}
+}
+
+// TestClonesPart: two clones that go different ways do not write to a common
+// array.
+func TestClonesPart(t *testing.T) {
+	for sessions := range 9 {
+		s := New()
+		open := func(s *State, index uint64) {
+			t.Helper()
+			e := Entry{Version: EntryVersion, Ops: []Op{OpenSession{"a", MinTTL, [32]byte{1}}}}
+			if result, err := s.ApplyEntry(index, e); err != nil || result.Err() != nil {
+				t.Fatal(err, result.Err())
+			}
+		}
+		for i := range sessions {
+			open(s, uint64(i+1))
+		}
+		one, two := s.Clone(), s.Clone()
+		open(one, 20)
+		open(two, 30)
+		for index, clone := range map[uint64]*State{20: one, 30: two} {
+			if err := clone.check(); err != nil {
+				t.Errorf("%d sessions and number %d: %v", sessions, index, err)
+			}
+			if rows := clone.Changes(20); len(rows) != 1 || rows[0].Index != index {
+				t.Errorf("%d sessions and number %d: changes %v", sessions, index, rows)
+			}
+		}
 	}
 }
 
