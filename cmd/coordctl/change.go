@@ -24,6 +24,9 @@ milliseconds, not for a lease to end. It stays there while that host is fit, wha
 		Args:              exactArgs("the name of one VIP set"),
 		ValidArgsFunction: t.completeSets,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := required(cmd, "to"); err != nil {
+				return err
+			}
 			if to == "auto" {
 				to = ""
 			}
@@ -33,7 +36,6 @@ milliseconds, not for a lease to end. It stays there while that host is fit, wha
 	cmd.Flags().StringVar(&to, "to", "", "host to move to (auto: the scheduler's choice)")
 	cmd.Flags().StringVar(&cause, "cause", "", "why, for the audit ring")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it has moved")
-	_ = cmd.MarkFlagRequired("to")
 	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return t.complete(cmd, hostsOf)
 	})

@@ -60,6 +60,18 @@ Several addresses, separated by commas, are tried at once. Data goes to stdout, 
 			return nil
 		},
 	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		hint := "`coordctl --help` shows what there is"
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = "did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usageError(fmt.Errorf("unknown command %q; %s", args[0], hint))
+	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetOut(t.out)
 	root.SetErr(t.talk)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -91,6 +103,14 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// required is the error for a flag that must be given, or nil if it was.
+func required(cmd *cobra.Command, flag string) error {
+	if cmd.Flags().Changed(flag) {
+		return nil
+	}
+	return usageError(fmt.Errorf("%s needs --%s: %s", cmd.CommandPath(), flag, cmd.Flags().Lookup(flag).Usage))
 }
 
 func (t *tool) close() {

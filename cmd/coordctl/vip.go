@@ -46,6 +46,9 @@ func (t *tool) vipApplyCommand() *cobra.Command {
       anti_affinity: db              # never on a host with another set of this label`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := required(cmd, "file"); err != nil {
+				return err
+			}
 			sets, err := readSetFile(file)
 			if err != nil {
 				return err
@@ -56,7 +59,6 @@ func (t *tool) vipApplyCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML file of VIP sets (-: standard input)")
 	cmd.Flags().StringVar(&cause, "cause", "", "why, for the audit ring")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would change")
-	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 
