@@ -8,10 +8,13 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"holdfast/coordinator"
 	"holdfast/coordinator/api/dial"
@@ -55,9 +58,27 @@ func onLeader[Req, Reply any](ctx context.Context, s *server, r Req,
 		return reply, toStatus(errors.Join(notLeader, err))
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, forwardedKey, s.c.Name, dial.ActorKey, actor(ctx))
-	reply, err = there(ctx, conn, r)
-	return reply, toStatus(err)
+	for try := 1; ; try++ {
+		reply, err = there(ctx, conn, r)
+		// A connection that a healed partition broke is noticed only when it is
+		// used. Every command is conditional, so asking twice does no harm.
+		if status.Code(err) != codes.Unavailable || try == forwardTries {
+			return reply, toStatus(err)
+		}
+		select {
+		case <-ctx.Done():
+			return reply, toStatus(err)
+		case <-time.After(forwardPause):
+		}
+	}
 }
+
+// How often, and after which pause, a call is passed on to a leader that cannot
+// be reached.
+const (
+	forwardTries = 4
+	forwardPause = 50 * time.Millisecond
+)
 
 // actor names who asks: as the caller says, else by address.
 func actor(ctx context.Context) string {
