@@ -91,18 +91,20 @@ func TestOpenSessionRefuses(t *testing.T) {
 // TestMostConditions: an agent cannot fill the state.
 func TestMostConditions(t *testing.T) {
 	s := New()
-	ops := []Op{OpenSession{"a", MinTTL, [32]byte{1}}}
-	for i := range MaxConditions + 1 {
-		ops = append(ops, SetCondition{1, fmt.Sprint("set-", i), Condition{Veto: true}})
+	full := &Session{ID: 1, Host: "a", TTL: MinTTL, Conditions: make(map[string]Condition)}
+	for i := range MaxConditions {
+		full.Conditions[fmt.Sprint("set-", i)] = Condition{Veto: true}
 	}
+	s.sessions[1], s.hosts["a"], s.applied = full, []SessionID{1}, 1
+	note := func(set string, weight int) Op { return SetCondition{1, set, Condition{Weight: weight}} }
 	// One that is there may change, and go, and make room.
-	ops = append(ops, SetCondition{1, "set-0", Condition{Weight: 1}}, SetCondition{1, "set-0", Condition{}}, SetCondition{1, "more", Condition{Weight: 1}})
-	result, err := s.ApplyEntry(1, Entry{Version: EntryVersion, Ops: ops})
+	ops := []Op{note("more", 1), note("set-0", 1), note("set-0", 0), note("more", 1), note("most", 1)}
+	result, err := s.ApplyEntry(2, Entry{Version: EntryVersion, Ops: ops})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, op := range result.Ops {
-		if (op.Refusal != nil) != (i == MaxConditions+1) {
+		if refused := op.Refusal != nil; refused != (i == 0 || i == 4) {
 			t.Errorf("op %d: %v", i, op.Refusal)
 		}
 	}
