@@ -1,0 +1,199 @@
+// Package schedule decides which host should hold which set, and says why. It
+// is a pure function of the replicated state, of which sessions are live, and
+// of time as an argument; it has no clock, no I/O and no dependence on the
+// order of maps.
+//
+// The rules, in the order in which they are asked:
+//
+//   - Units. The sets of one sync group are one unit: placed on one host by
+//     one decision, on the sum of their effective priorities. Any other set is
+//     a unit by itself. If one set of a group is paused, so is the unit.
+//   - Eligible is a host that is a candidate of every set of the unit, has a
+//     live session (the newest live one counts), is not drained, whose health
+//     checks veto none of the sets, and that holds no other set of the same
+//     anti-affinity label.
+//   - Effective priority is priority plus the condition's weight, kept within
+//     1 to 254 as in VRRP.
+//   - Order. A host that an operator moved the unit to goes before all others.
+//     Then the host with fewer other sets of the same spread label, then the
+//     higher effective priority, then the name.
+//   - A free unit goes to the best eligible host. Units with the fewest
+//     eligible hosts choose first. No set is taken from its holder to make
+//     room for another one.
+//   - A held unit stays where it is while its holder is eligible. It is
+//     recalled if an operator moved it to another eligible host; or if it
+//     preempts (a group: if every set of it does) and a host that has been
+//     eligible for the preempt delay (a group: the longest) is strictly better,
+//     where equal is not better.
+//   - If the holder is not eligible, the unit is recalled for the best
+//     eligible host. If there is none: a vetoed holder gives it up all the
+//     same, as it is broken and must not answer for the address; any other
+//     holder (drained, no candidate any more, against an anti-affinity label
+//     that was added later) serves on until another host can take over.
+//   - A holder without a live session is left alone: only its own release or
+//     its fencing frees what it holds, so a recall would do nothing but move
+//     the unit if it comes back a moment later. The rest of its unit waits.
+//   - A recalled set is left alone until it is free.
+//
+// Applying the decisions over and over comes to rest: each voluntary move
+// brings a unit to the operator's choice, or lowers the number of pairs of
+// sets that share a host and a spread label, or leaves that number and raises
+// the effective priority.
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/fsm"
+)
+
+// ErrUnknownSet says that there is no set of that name.
+var ErrUnknownSet = errors.New("unknown set")
+
+// Input is all that a decision depends on.
+type Input struct {
+	State *fsm.State // read, never changed
+	// Live says whether a session is renewing. nil means that all are.
+	Live func(fsm.SessionID) bool
+	// Now is any monotonic time; it is only compared with earlier Nows of the
+	// same Tracker.
+	Now time.Duration
+	// Seen remembers since when hosts have been eligible. nil means that every
+	// preempt delay has passed.
+	Seen *Tracker
+}
+
+// Placement gives a free set to a session.
+type Placement struct {
+	Set     string
+	Session fsm.SessionID
+	Host    string // of the session
+	Reason  string
+}
+
+// Recall asks the holder of a set to release it.
+type Recall struct {
+	Set    string
+	Epoch  fsm.Epoch // of the grant that is meant
+	From   string    // the holder's host
+	To     string    // who is meant to be next, "" = nobody can take it
+	Reason string
+}
+
+// Decision is what should be committed now. The rows are ordered by set.
+type Decision struct {
+	Grants  []Placement
+	Recalls []Recall
+	// Again is after how long a preempt delay ends that would change the
+	// decision. 0 = nothing waits.
+	Again time.Duration
+}
+
+// Decide says what to grant and what to recall in this state. It notes who is
+// eligible in in.Seen.
+func Decide(in Input) Decision {
+	if in.Seen != nil {
+		in.Seen.Observe(in)
+	}
+	p := newPlan(in)
+	p.run()
+	return p.result()
+}
+
+// Tracker remembers since when each host has been eligible for each set
+// without a break, as far as one process has seen it: a new leader starts
+// anew, so preempt delays begin again. It is not safe for concurrent use.
+type Tracker struct {
+	since map[pair]sighting
+	round uint64
+}
+
+type pair struct{ set, host string }
+
+type sighting struct {
+	since time.Duration
+	round uint64 // of the last Observe that saw it
+}
+
+// NewTracker returns a Tracker that has seen nothing.
+func NewTracker() *Tracker { return &Tracker{since: make(map[pair]sighting)} }
+
+// Observe notes who is eligible in this state, not counting anti-affinity,
+// which is a matter of the others' places and not of the host. [Decide] calls
+// it by itself. Now must not go back.
+func (t *Tracker) Observe(in Input) {
+	t.round++
+	p := newPlan(in)
+	for _, set := range in.State.Sets() {
+		for _, c := range set.Candidates {
+			h := p.host(c.Host)
+			if !h.usable() || h.live.Conditions[set.Name].Veto {
+				continue
+			}
+			key := pair{set.Name, c.Host}
+			seen, known := t.since[key]
+			if !known {
+				seen.since = in.Now
+			}
+			seen.round = t.round
+			t.since[key] = seen
+		}
+	}
+	for key, seen := range t.since {
+		if seen.round != t.round {
+			delete(t.since, key)
+		}
+	}
+}
+
+// eligibleFor says how long a host has been eligible for a set. One that was
+// never seen has just become so.
+func (t *Tracker) eligibleFor(set, host string, now time.Duration) time.Duration {
+	seen, known := t.since[pair{set, host}]
+	if !known {
+		return 0
+	}
+	return now - seen.since
+}
+
+// Explanation tells why a set is where it is.
+type Explanation struct {
+	Set      string
+	Holder   string // "" = free
+	Decision string // what would be done now, and why
+	// Candidates are in the order of the set's own list; a holder that is no
+	// candidate any more comes last.
+	Candidates []Candidate
+	// IfHostDies has the holder first, then every eligible host by rank.
+	IfHostDies []Loss
+}
+
+// Candidate tells of one host why it could hold the set, or why not.
+type Candidate struct {
+	Host      string
+	Priority  int // as configured, 0 = no candidate
+	Effective int // with the weight of its health checks, 1 to 254
+	Eligible  bool
+	Holder    bool
+	Reasons   []string // why not; or, if eligible, where it stands
+}
+
+// Loss tells what would become of the set if a host died now.
+type Loss struct {
+	Host   string
+	Next   string // who would hold the set, "" = nobody
+	Reason string
+}
+
+// Explain tells what [Decide] would do about one set and why. It changes
+// nothing, in.Seen included. The error is [ErrUnknownSet].
+func Explain(in Input, set string) (Explanation, error) {
+	if _, ok := in.State.Set(set); !ok {
+		return Explanation{}, fmt.Errorf("explain %q: %w", set, ErrUnknownSet)
+	}
+	p := newPlan(in)
+	p.run()
+	return p.explain(set), nil
+}
