@@ -45,6 +45,8 @@ type record struct {
 	mu      sync.Mutex
 	entries []string // "index:data" or "index!" for a configuration
 	refuse  string   // data that Apply cannot take
+
+	restored int // how often
 }
 
 func (r *record) Apply(index uint64, data []byte) (any, error) {
@@ -78,6 +80,7 @@ func (r *record) Restore(b []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = nil
+	r.restored++
 	for len(b) > 0 {
 		n := binary.BigEndian.Uint32(b)
 		r.entries = append(r.entries, string(b[4:4+n]))

@@ -63,11 +63,12 @@ func (f indexed) Error() error {
 	return err
 }
 
-// change appends a configuration entry. It first commits all that the log
-// holds and keeps proposals back meanwhile, so that the entry before this one
-// is committed. Then no later leader can put another configuration at the same
-// index (its log reaches as far, and its first entry is a no-op), and an index
-// names one configuration for ever. Raft alone does not promise that.
+// change appends a configuration entry. It waits for the proposals under way
+// and keeps new ones back, and Raft waits for the first entry of the leader's
+// term; so the entry before this one is committed. Then no later leader can put
+// another configuration at the same index (its log reaches as far, and its
+// first entry is a no-op), and an index names one configuration for ever. Raft
+// alone does not promise that.
 func (n *Node) change(ctx context.Context, verb string, begin func(*raft.Raft) raft.Future) error {
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
@@ -79,18 +80,9 @@ func (n *Node) change(ctx context.Context, verb string, begin func(*raft.Raft) r
 		n.gate.open()
 		return fmt.Errorf("%s: %w", verb, err)
 	}
-	_, err = n.await(ctx, in, verb, func(r *raft.Raft) raft.Future {
-		if err := r.Barrier(enqueueTime(ctx)).Error(); err != nil {
-			return failedFuture{err}
-		}
-		return begin(r)
-	}, n.gate.open)
+	_, err = n.await(ctx, in, verb, begin, n.gate.open)
 	return err
 }
-
-type failedFuture struct{ err error }
-
-func (f failedFuture) Error() error { return f.err }
 
 // tellRemoved tells a removed server that its removal has committed. Raft tries
 // to replicate the entry to it once and stops talking to it before the commit,

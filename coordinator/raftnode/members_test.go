@@ -327,7 +327,7 @@ func TestRecover(t *testing.T) {
 	c.members = []*member{a}
 	c.propose("after")
 	list := a.machine.list()
-	if !a.machine.has("kept") || !slices.Contains(list, fmt.Sprintf("%d!", cfg.Index)) {
+	if list[0] != "1!" || !a.machine.has("kept") || !slices.Contains(list, fmt.Sprintf("%d!", cfg.Index)) {
 		t.Errorf("recovered machine has %v", list)
 	}
 	b := c.grow("e", nil)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 func TestElectProposeRestart(t *testing.T) {
@@ -218,6 +220,25 @@ func TestApplyErrorStops(t *testing.T) {
 	}
 	if err := lead.wait(); err == nil {
 		t.Error("Run returned nil")
+	}
+}
+
+// TestNothingAfterAnApplyError: Raft may hand over more before it has stopped.
+func TestNothingAfterAnApplyError(t *testing.T) {
+	r := &record{refuse: "poison"}
+	var failure error
+	m := &machine{inner: r, fail: func(err error) { failure = err }, removed: func(uint64) bool { return false }}
+	m.Apply(&raft.Log{Index: 1, Data: []byte("good")})
+	m.Apply(&raft.Log{Index: 2, Data: []byte("poison")})
+	if _, ok := m.Apply(&raft.Log{Index: 3, Data: []byte("later")}).(applyFailure); !ok {
+		t.Error("an entry was taken after the failure")
+	}
+	m.StoreConfiguration(4, raft.Configuration{})
+	if _, err := m.Snapshot(); err == nil {
+		t.Error("a snapshot was taken after the failure")
+	}
+	if got := r.list(); !slices.Equal(got, []string{"1:good"}) || failure == nil || m.applied.Load() != 1 {
+		t.Errorf("machine has %v, applied %d, failure %v", got, m.applied.Load(), failure)
 	}
 }
 

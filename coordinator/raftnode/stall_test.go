@@ -35,6 +35,11 @@ func TestLeaderDiskHangs(t *testing.T) {
 	var took []time.Duration
 	for round := range 3 {
 		lead := c.leader()
+		if round == 1 { // Raft starts again over a snapshot that the machine has
+			if err := lead.Snapshot(limit(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		before := fmt.Sprintf("before %d", round)
 		c.propose(before)
 		c.applied(before, c.members...)
@@ -50,6 +55,9 @@ func TestLeaderDiskHangs(t *testing.T) {
 		took = append(took, time.Since(start))
 		if err := <-proposed; !errors.Is(err, ErrUncertain) {
 			t.Errorf("the proposer got %v", err)
+		}
+		if leading := <-lead.Leading(); leading {
+			t.Error("Leading says that it leads")
 		}
 		if got := lead.State().Role; got != "stalled" {
 			t.Errorf("role %q while the disk hangs", got)
@@ -73,6 +81,11 @@ func TestLeaderDiskHangs(t *testing.T) {
 	for _, d := range took {
 		if d > 2500*time.Millisecond {
 			t.Errorf("took %v", d)
+		}
+	}
+	for _, m := range c.members {
+		if m.machine.restored > 0 {
+			t.Errorf("%s: the machine was set back", m.name)
 		}
 	}
 	// What is on disk is what a restart reads.
