@@ -85,7 +85,7 @@ func (d *decision) dismiss(o *owner, g grant, cause string) {
 
 // mustGo says whether a grant of ours has to be released, and why.
 func (o *owner) mustGo(g grant) (cause string, ok bool) {
-	if condition := o.fitness.of(g.Set); condition.Veto {
+	if condition := o.fitness.of(g.Set); condition.Veto && !o.undecided(condition) {
 		return condition.Reason, true
 	}
 	if g.recalled {
@@ -98,6 +98,18 @@ func (o *owner) mustGo(g grant) (cause string, ok bool) {
 		return "released before", true
 	}
 	return "", false
+}
+
+// undecided says whether a veto is only that of checks without a result, right
+// after the start. It does not count yet: an agent that adopts its session
+// would give up what it holds a moment before its first checks find all well.
+func (o *owner) undecided(c Condition) bool {
+	patience := o.began.Add(pendingPatience)
+	if !c.Pending || o.now() >= patience {
+		return false
+	}
+	o.wakeBy(patience)
+	return true
 }
 
 // obstacleError says why this host cannot hold a set.

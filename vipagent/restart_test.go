@@ -59,6 +59,54 @@ func TestKilledAndRestartedWithinTTL(t *testing.T) {
 	})
 }
 
+// Health checks have no result at the start. What was adopted stays up until
+// they have one, but not for longer than their first results may take.
+func TestAdoptedWhileChecksArePending(t *testing.T) {
+	pending := map[string]Condition{"": {Veto: true, Pending: true, Reason: "nginx: no result yet"}}
+	adopt := func(w *world) *agent {
+		a := w.ready()
+		web := held("web", session1, 41, "10.0.0.5/24@7")
+		a.tell("a", 41, web)
+		w.take()
+		a.kill()
+		time.Sleep(300 * time.Millisecond)
+		b := w.start()
+		b.SetConditions(pending)
+		b.tell("a", 41, web)
+		w.expect()
+		w.expectUp("10.0.0.5")
+		return b
+	}
+	t.Run("good", func(t *testing.T) {
+		run(t, func(w *world) {
+			b := adopt(w)
+			b.SetConditions(map[string]Condition{"": {}})
+			time.Sleep(3 * time.Second)
+			w.take()
+			w.expectUp("10.0.0.5")
+			b.end()
+		})
+	})
+	t.Run("bad", func(t *testing.T) {
+		run(t, func(w *world) {
+			b := adopt(w)
+			b.SetConditions(map[string]Condition{"": {Veto: true, Reason: "nginx down"}})
+			w.expectUp("")
+			b.end()
+		})
+	})
+	t.Run("never decided", func(t *testing.T) {
+		run(t, func(w *world) {
+			b := adopt(w)
+			time.Sleep(pendingPatience - 10*time.Millisecond)
+			w.expectUp("10.0.0.5")
+			time.Sleep(20 * time.Millisecond)
+			w.expectUp("")
+			b.end()
+		})
+	})
+}
+
 func TestAdoptedWithoutCoordinatorsEndsAtItsDeadline(t *testing.T) {
 	run(t, func(w *world) {
 		a := w.ready()
