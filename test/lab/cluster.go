@@ -84,15 +84,21 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return c.WaitReady(ctx)
 }
 
-// seeds are the gossip addresses of the coordinators that the cluster was
+// Seeds are the gossip addresses of the coordinators that the cluster was
 // founded with.
-func (c *Cluster) seeds() string {
+func (c *Cluster) Seeds() []string {
 	var list []string
 	for _, h := range c.config.Coordinators {
-		list = append(list, fmt.Sprintf("%q", h.IPv4.Addr().String()+":7950"))
+		list = append(list, h.IPv4.Addr().String()+":7950")
 	}
-	return "[" + strings.Join(list, ", ") + "]"
+	return list
 }
+
+// Key is the gossip key in base64.
+func (c *Cluster) Key() string { return c.key }
+
+// seeds is Seeds in YAML.
+func (c *Cluster) seeds() string { return "['" + strings.Join(c.Seeds(), "', '") + "']" }
 
 // StartCoordinator starts the coordinator of a host. A host that the cluster
 // was not founded with joins it.
@@ -178,7 +184,7 @@ func (c *Cluster) Repair(ctx context.Context) error {
 	errs := []error{c.Network.Heal()}
 	for _, h := range c.Network.Hosts {
 		errs = append(errs, c.Network.Restore(h))
-		if h.isOff() {
+		if h.IsOff() {
 			errs = append(errs, h.PowerOn())
 		}
 		errs = append(errs, c.Network.Join(h))
@@ -236,14 +242,29 @@ func (c *Cluster) CtlFrom(ctx context.Context, h *Host, args ...string) (Result,
 }
 
 // MustCtl is Ctl for commands that have to succeed: another exit code than 0
-// is an error with what coordctl said.
+// is an error with what coordctl said. Without a leader, as during an election,
+// it tries again like an operator would.
 func (c *Cluster) MustCtl(ctx context.Context, args ...string) (string, error) {
-	r, err := c.Ctl(ctx, args...)
-	if err == nil && r.Code != 0 {
-		err = fmt.Errorf("coordctl %s: exit code %d: %s", strings.Join(args, " "), r.Code, strings.TrimSpace(r.Stderr+r.Stdout))
+	for tries := 1; ; tries++ {
+		r, err := c.Ctl(ctx, args...)
+		if err != nil || r.Code == 0 {
+			return r.Stdout, err
+		}
+		if r.Code != noQuorum || tries == leaderTries {
+			return r.Stdout, fmt.Errorf("coordctl %s: exit code %d: %s", strings.Join(args, " "), r.Code, strings.TrimSpace(r.Stderr+r.Stdout))
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(statusEvery):
+		}
 	}
-	return r.Stdout, err
 }
+
+const (
+	noQuorum    = 4  // coordctl's exit code
+	leaderTries = 20 // with statusEvery between them, several elections
+)
 
 // Status asks for the cluster's status.
 func (c *Cluster) Status(ctx context.Context) (*pb.StatusReply, error) {

@@ -190,7 +190,8 @@ func (h *Host) PowerOn() error {
 	return nil
 }
 
-func (h *Host) isOff() bool {
+// IsOff reports whether the host is switched off.
+func (h *Host) IsOff() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.power) > 0 && h.power[len(h.power)-1].To == 0

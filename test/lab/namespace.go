@@ -29,6 +29,9 @@ func newNamespace(name string) (*namespace, error) {
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
+		// Processes inherit this, as they get it from their unit file on a real
+		// host (Nice=-20). An ordinary user may not raise priorities.
+		preferThread()
 		ready <- n.create()
 		for call := range n.calls {
 			call()

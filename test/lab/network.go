@@ -63,6 +63,9 @@ func New(layout Layout) (*Network, error) {
 		}
 		n.Dir = dir
 	}
+	if err := os.MkdirAll(n.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
 	var err error
 	if n.wires, err = newNamespace("wires"); err != nil {
 		return nil, err

@@ -1,0 +1,129 @@
+// Command bench measures what the README promises, on a network of its own:
+// the faults of a holder, a takeover of a thousand virtual IPs, and the cost of
+// many agents. It prints markdown tables; each figure has beside it how long
+// the machine held the measurement itself up.
+//
+// It needs neither root nor any program but those that `make build` makes.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"holdfast/test/lab"
+)
+
+// parts are the measurements in the order of the report.
+var parts = []struct {
+	name string
+	run  func(context.Context, *report) error
+}{
+	{"faults", measureFaults},
+	{"quick", measureQuickProfile},
+	{"vips", measureManyVIPs},
+	{"agents", measureManyAgents},
+}
+
+type options struct {
+	bin, out, only, scenarios string
+	runs, lossRuns            int
+	agents                    int
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if os.Getenv(roleVariable) == roleCrowd {
+		return crowdMain(args)
+	}
+	o, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 2
+	}
+	if err := lab.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := measure(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	exe, err := os.Executable()
+	if err != nil {
+		return o, fmt.Errorf("find this program: %w", err)
+	}
+	f.StringVar(&o.bin, "bin", filepath.Dir(exe), "directory of the built programs")
+	f.StringVar(&o.out, "out", "", "write the report to this file as well")
+	f.StringVar(&o.only, "only", "", "parts to measure, separated by commas: faults, quick, vips, agents (default: all)")
+	f.StringVar(&o.scenarios, "scenarios", "", "measure only these faults, separated by commas")
+	f.IntVar(&o.runs, "runs", 5, "runs of each fault")
+	f.IntVar(&o.lossRuns, "loss-runs", 10, "runs of random loss, 20 s each")
+	f.IntVar(&o.agents, "agents", 500, "simulated agents")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if o.bin, err = filepath.Abs(o.bin); err != nil {
+		return o, fmt.Errorf("find programs: %w", err)
+	}
+	for _, program := range []string{"coordinator", "vipagent", "coordctl"} {
+		if _, err := os.Stat(filepath.Join(o.bin, program)); err != nil {
+			return o, fmt.Errorf("find %s: %w (make build makes it; --bin says where it is)", program, err)
+		}
+	}
+	return o, nil
+}
+
+// report is where the figures go, as they are measured.
+type report struct {
+	options
+	out io.Writer
+}
+
+func (r *report) line(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
+
+// talk tells a person how far it is.
+func (r *report) talk(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+func measure(ctx context.Context, o options) (err error) {
+	r := &report{options: o, out: os.Stdout}
+	if o.out != "" {
+		file, err := os.Create(o.out)
+		if err != nil {
+			return fmt.Errorf("open report: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		r.out = io.MultiWriter(os.Stdout, file)
+	}
+	r.line("%s", machine())
+	wanted := strings.FieldsFunc(o.only, func(c rune) bool { return c == ',' })
+	for _, p := range parts {
+		if len(wanted) > 0 && !slices.Contains(wanted, p.name) {
+			continue
+		}
+		if err := p.run(ctx, r); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return nil
+}
