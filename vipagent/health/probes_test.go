@@ -258,16 +258,18 @@ func TestGateway(t *testing.T) {
 // for answers that it could not read in time nor for connections that were
 // closed meanwhile. With fall at 1, one such failure would be a veto.
 func TestPause(t *testing.T) {
-	requests, answers := make(chan string), make(chan bool)
+	requests, answers := make(chan string), make(chan int)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case requests <- r.URL.Path:
 		case <-t.Context().Done():
 			return
 		}
-		if !<-answers { // close without an answer
+		status := <-answers
+		if status == 0 { // close without an answer
 			panic(http.ErrAbortHandler)
 		}
+		w.WriteHeader(status)
 	}))
 	defer server.Close()
 	h := startHelper(t, "pause", server.URL)
@@ -280,34 +282,38 @@ func TestPause(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	answer := func(ok bool) { <-requests; answers <- ok }
-	answer(true)
+	stop := func() { // returns when it really stands
+		signal(syscall.SIGSTOP)
+		eventually(t, "the stop of the helper", func() bool {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
+			return strings.Contains(string(stat), ") T ")
+		})
+	}
+	answer := func(status int) { <-requests; answers <- status }
+	answer(200)
 	if line := h.line(t); line != "0" {
 		t.Fatalf("at first: %q", line)
 	}
 
 	<-requests // one is under way
-	signal(syscall.SIGSTOP)
+	stop()
 	<-time.After(time.Second) // longer than its timeout
 	signal(syscall.SIGCONT)
-	answers <- true
+	answers <- 200
 
 	<-requests
-	signal(syscall.SIGSTOP)
-	answers <- false
+	stop()
+	answers <- 0
 	<-time.After(time.Second)
 	signal(syscall.SIGCONT)
 	for range 3 {
-		answer(true)
+		answer(200)
 	}
-	// Up to here it must have said nothing. A real failure ends the silence.
-	answer(false)
-	if line := h.line(t); !strings.HasPrefix(line, "veto h: ") {
-		t.Errorf("after a failure: %q", line)
-	}
-	answer(true)
-	if line := h.line(t); line != "0" {
-		t.Errorf("after the pauses there was more than the real failure: %q", line)
+	// Up to here it must have said nothing. A failure of another kind ends the
+	// silence.
+	answer(500)
+	if line := h.line(t); !strings.Contains(line, "status 500") {
+		t.Errorf("after the pauses, want only the failure that was real: %q", line)
 	}
 }
 
