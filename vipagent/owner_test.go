@@ -876,3 +876,34 @@ func TestManyAddresses(t *testing.T) {
 		w.expectUp("")
 	})
 }
+
+func TestNothingIsOpenedBeforeTheSweep(t *testing.T) {
+	run(t, func(w *world) {
+		w.fail["addresses"] = func() error { return errTest }
+		a := w.start()
+		a.tellAll(1)
+		time.Sleep(3 * time.Second)
+		w.expect()
+		w.set(func() { delete(w.fail, "addresses") })
+		time.Sleep(50 * time.Millisecond)
+		w.expect("open h")
+		a.end()
+	})
+}
+
+func TestNoConfirmationWhileRemovalFails(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		a.tell("a", 141, held("web", session1, 141, "10.0.0.5/24@7", "10.0.0.6/24@7"))
+		w.take()
+		w.set(func() { w.fail["remove"] = func() error { return errTest } })
+		a.show(&pb.View{Coordinator: "a", Index: 150, Held: []*pb.Held{held("web", session1, 141, "10.0.0.5/24@7")},
+			Retiring: []*pb.Retiring{{Address: "10.0.0.6", Claim: 7, Session: session1, Set: "web"}}})
+		time.Sleep(500 * time.Millisecond)
+		w.expect()
+		w.set(func() { delete(w.fail, "remove") })
+		time.Sleep(50 * time.Millisecond)
+		w.expect("remove 10.0.0.6", "confirm 101: 10.0.0.6@7")
+		a.end()
+	})
+}

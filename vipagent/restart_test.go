@@ -277,6 +277,55 @@ func TestNewTTLReplacesTheSession(t *testing.T) {
 	})
 }
 
+// Here the old session is not fenced, so that it is not dropped when it lapses.
+func TestReplacingNeedsTheOldDeadlineToo(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		web := held("web", session1, 41, "10.0.0.5/24@7")
+		a.tell("a", 41, web)
+		a.kill()
+		w.block["rebind"] = make(chan struct{})
+		b := w.start(func(c *Config) { c.TTL = 2 * testTTL })
+		b.tellAll(42, web)
+		time.Sleep(400 * time.Millisecond)
+		w.expectUp("10.0.0.5")
+		w.set(func() { w.mute[session1] = true })
+		time.Sleep(testTTL)
+		w.expectUp("")
+		w.set(func() { delete(w.secrets, session1) })
+		b.tell("b", 150, held("web", 102, 41, "10.0.0.5/24@7")) // it was committed
+		w.expectUp("10.0.0.5")
+		close(w.block["rebind"])
+		b.end()
+	})
+}
+
+// Without the kernel's word nothing is known to be down, not even what was
+// never seen up.
+func TestNothingIsReleasedUnread(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		a.tell("a", 41)
+		w.take()
+		a.kill()
+		w.set(func() { w.fail["addresses"] = func() error { return errTest } })
+		b := w.start()
+		b.tell("b", 45, recalled(held("web", session1, 44, "10.0.0.5/24@7"), "move"))
+		time.Sleep(300 * time.Millisecond)
+		for _, e := range w.take() {
+			if strings.HasPrefix(e, "release") {
+				t.Errorf("%s although the addresses cannot be read", e)
+			}
+		}
+		w.set(func() { delete(w.fail, "addresses") })
+		time.Sleep(50 * time.Millisecond)
+		if got := w.take(); !slices.Contains(got, "release 101: web/44 because move") {
+			t.Errorf("done: %q", got)
+		}
+		b.end()
+	})
+}
+
 func TestLockIsNotFreedBeforeTheEnd(t *testing.T) {
 	run(t, func(w *world) {
 		a := w.ready()
