@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -150,41 +151,56 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-// TestInterface uses a network namespace of its own.
+// TestInterface has a helper in a network namespace of its own, and for an
+// ordinary user in a user namespace as well.
 func TestInterface(t *testing.T) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("make a network namespace (as root, or in a user namespace): %v", err)
+	h := startHelper(t, "interface")
+	for {
+		line := h.line(t)
+		if line == "end" {
 			return
 		}
-		wantResult(t, "loopback is down", interfaceProbe{"lo"}, "interface lo is down")
-		wantResult(t, "missing", interfaceProbe{"eth7"}, "interface eth7: ")
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "a"}, PeerName: "b"}); err != nil {
-			t.Errorf("add veth: %v", err)
-			return
+		t.Error(line)
+	}
+}
+
+// helperInterface prints what is wrong, and "end".
+func helperInterface() error {
+	see := func(what, name, want string) {
+		_, err := interfaceProbe{name}.probe(context.Background())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			fmt.Printf("%s: %v, want %q\n", what, err, want)
 		}
-		set := func(name string, f func(netlink.Link) error) {
-			link, err := netlink.LinkByName(name)
-			if err == nil {
-				err = f(link)
-			}
-			if err != nil {
-				t.Errorf("set %s: %v", name, err)
-			}
+	}
+	set := func(name string, f func(netlink.Link) error) {
+		link, err := netlink.LinkByName(name)
+		if err == nil {
+			err = f(link)
 		}
-		set("a", netlink.LinkSetUp)
-		wantResult(t, "peer is down", interfaceProbe{"a"}, "interface a has no carrier")
-		set("b", netlink.LinkSetUp)
-		eventually(t, "carrier", func() bool { _, err := interfaceProbe{"a"}.probe(t.Context()); return err == nil })
-		set("b", netlink.LinkSetDown)
-		wantResult(t, "peer went down", interfaceProbe{"a"}, "interface a has no carrier")
-		set("lo", netlink.LinkSetUp)
-		wantResult(t, "loopback", interfaceProbe{"lo"}, "")
-	}()
-	<-done
+		if err != nil {
+			fmt.Printf("set %s: %v\n", name, err)
+		}
+	}
+	see("loopback is down", "lo", "interface lo is down")
+	see("missing", "eth7", "interface eth7: ")
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "a"}, PeerName: "b"}); err != nil {
+		return err
+	}
+	set("a", netlink.LinkSetUp)
+	see("peer is down", "a", "interface a has no carrier")
+	set("b", netlink.LinkSetUp)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+		if _, err := (interfaceProbe{"a"}).probe(context.Background()); err == nil {
+			break
+		}
+	}
+	see("peer is up", "a", "")
+	set("b", netlink.LinkSetDown)
+	see("peer went down", "a", "interface a has no carrier")
+	set("lo", netlink.LinkSetUp)
+	see("loopback", "lo", "")
+	fmt.Println("end")
+	return nil
 }
 
 func TestTCP(t *testing.T) {
@@ -209,7 +225,9 @@ func TestHTTP(t *testing.T) {
 			}
 		}
 	})
-	plain, secure := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	plain, secure := httptest.NewServer(mux), httptest.NewUnstartedServer(mux)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of each refused certificate
+	secure.StartTLS()
 	defer plain.Close()
 	defer secure.Close()
 	if tr := newHTTP(Check{}).client.Transport.(*http.Transport); tr.Proxy != nil {

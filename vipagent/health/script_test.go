@@ -139,7 +139,8 @@ func TestScriptAmbientRights(t *testing.T) {
 	cmd := exec.Command(exe)
 	cmd.Dir = "/"
 	cmd.Env = []string{helperEnv + "=rights"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{AmbientCaps: []uintptr{unix.CAP_NET_ADMIN}}
+	cmd.SysProcAttr = namespaces(0) // where an ordinary user has capabilities
+	cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN}
 	if name := otherUser(t); name != self() {
 		// The program is in a directory that nobody else can enter; its open
 		// file is another way to it.
@@ -239,7 +240,8 @@ func wantGone(t *testing.T, said *ScriptError) {
 // does not hold up the check.
 func TestScriptLeavesGroup(t *testing.T) {
 	start := time.Now()
-	said := run(t, shell(t, self(), "setsid sh -c 'echo $$; sleep 1000' & while ! pgrep -s $! >/dev/null 2>&1 && [ $((n=n+1)) -lt 50 ]; do sleep 0.01; done; exit 1"))
+	said := run(t, shell(t, self(), `d=$(mktemp -d); setsid sh -c "echo \$\$; touch $d/x; exec sleep 1000" &
+		while [ ! -e $d/x ]; do sleep 0.01; done; rm -r $d; exit 1`))
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("took %s", d)
 	}
@@ -321,6 +323,7 @@ func TestTrusted(t *testing.T) {
 		{"/usr/text", "/usr/text", "is not an executable file"},
 		{"/usr/bin", "/usr/bin", "is not an executable file"},
 		{"/loop", "/loop", "is a symbolic link too many"},
+		{"/usr/none", "", "missing"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.program, func(t *testing.T) {
@@ -334,15 +337,16 @@ func TestTrusted(t *testing.T) {
 			})
 			var u *UntrustedError
 			switch {
+			case tt.reason == "missing":
+				if !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("error %v, want that it does not exist", err)
+				}
 			case tt.fault == "" && err != nil:
 				t.Errorf("not trusted: %v", err)
 			case tt.fault != "" && (!errors.As(err, &u) || u.Path != tt.fault || u.Reason != tt.reason):
 				t.Errorf("error %v, want %s %s", err, tt.fault, tt.reason)
 			}
 		})
-	}
-	if err := checkTrusted("/usr/none", lstat); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("missing: %v", err)
 	}
 }
 
@@ -387,6 +391,8 @@ func TestMain(m *testing.M) {
 		err = helperScript()
 	case "rights":
 		err = helperRights()
+	case "interface":
+		err = helperInterface()
 	case "pause":
 		err = helperPause()
 	case "sleep":
@@ -398,6 +404,18 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// namespaces has a process run in new namespaces and, if it is an ordinary
+// user's, in a user namespace as well.
+func namespaces(flags uintptr) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: flags}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	return attr
+}
+
 func startHelper(t *testing.T, name string, args ...string) *helper {
 	t.Helper()
 	exe, err := os.Executable()
@@ -407,6 +425,9 @@ func startHelper(t *testing.T, name string, args ...string) *helper {
 	h := &helper{cmd: exec.Command(exe, args...)}
 	h.cmd.Env = append(os.Environ(), helperEnv+"="+name)
 	h.cmd.Stderr = os.Stderr
+	if name == "interface" {
+		h.cmd.SysProcAttr = namespaces(unix.CLONE_NEWNET)
+	}
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
