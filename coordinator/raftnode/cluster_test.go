@@ -280,6 +280,18 @@ func (m *member) restart() {
 	m.run()
 }
 
+// calm gives a cluster timing that a busy machine does not upset, for tests
+// that count on one leader.
+func calm(cfg *Config) { cfg.Heartbeat = 600 * time.Millisecond }
+
+func both(changes ...func(*Config)) func(*Config) {
+	return func(cfg *Config) {
+		for _, change := range changes {
+			change(cfg)
+		}
+	}
+}
+
 type cluster struct {
 	t       testing.TB
 	wires   *wires

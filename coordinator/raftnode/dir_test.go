@@ -108,6 +108,14 @@ func used(t *testing.T) string {
 }
 
 func TestDamage(t *testing.T) {
+	original := used(t)
+	used := func(t *testing.T) string {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(original)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
 	newest := func(dir string) string {
 		all, err := filepath.Glob(filepath.Join(dir, snapshotDir, "*-*-*"))
 		if err != nil || len(all) != 2 {

@@ -97,11 +97,10 @@ func agree(t testing.TB, want string, members ...*member) {
 }
 
 func TestGrowAndShrink(t *testing.T) {
-	var h hooks
-	c := newCluster(t, 3, h.config)
+	c := newCluster(t, 3, calm)
 	c.leader()
-	d := c.grow("d", h.config)
-	e := c.grow("e", h.config)
+	d := c.grow("d", calm)
+	e := c.grow("e", calm)
 	lead := c.leader()
 	cfg := lead.Configuration()
 	five := shape(cfg)
@@ -164,7 +163,7 @@ func TestGrowAndShrink(t *testing.T) {
 // ever, so a configuration entry is only written behind a committed one.
 func TestConfigurationFollowsCommitted(t *testing.T) {
 	var h hooks
-	c := newCluster(t, 3, h.config)
+	c := newCluster(t, 3, both(h.config, calm))
 	lead := c.leader()
 	ctx, cancel := context.WithCancel(limit(t))
 	var load sync.WaitGroup
@@ -205,7 +204,7 @@ func TestConfigurationFollowsCommitted(t *testing.T) {
 // configuration has it in its log, alone, until the next leader overrules it.
 func TestConfigurationRollsBack(t *testing.T) {
 	var h hooks
-	c := newCluster(t, 3, h.config)
+	c := newCluster(t, 3, both(h.config, calm))
 	lead := c.leader()
 	h.all[lead.name].set(func(logs []*raft.Log) error {
 		if isConfiguration(logs) {
@@ -250,7 +249,7 @@ func TestConfigurationRollsBack(t *testing.T) {
 }
 
 func TestSnapshotInstall(t *testing.T) {
-	change := func(cfg *Config) { cfg.SnapshotThreshold = 16 }
+	change := both(calm, func(cfg *Config) { cfg.SnapshotThreshold = 16 })
 	c := newCluster(t, 3, change)
 	lead := c.leader()
 	late := c.others(lead)[0]
@@ -299,8 +298,8 @@ func TestSnapshotInstall(t *testing.T) {
 }
 
 func TestRecover(t *testing.T) {
-	c := newCluster(t, 3, nil)
-	c.grow("d", nil)
+	c := newCluster(t, 3, calm)
+	c.grow("d", calm)
 	c.propose("kept")
 	c.applied("kept", c.members...)
 	a := c.members[0]
@@ -330,7 +329,7 @@ func TestRecover(t *testing.T) {
 	if list[0] != "1!" || !a.machine.has("kept") || !slices.Contains(list, fmt.Sprintf("%d!", cfg.Index)) {
 		t.Errorf("recovered machine has %v", list)
 	}
-	b := c.grow("e", nil)
+	b := c.grow("e", calm)
 	c.propose("grown")
 	c.applied("grown", b)
 	agree(t, shape(a.Configuration()), a, b)

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,7 +134,7 @@ func TestLeaderDiskHangsOnConfiguration(t *testing.T) {
 
 func TestFollowerDiskHangs(t *testing.T) {
 	var h hooks
-	c := newCluster(t, 3, h.config)
+	c := newCluster(t, 3, both(h.config, calm))
 	lead := c.leader()
 	slow := c.others(lead)[0]
 	entered, free := h.hang(slow.name, nil)
@@ -164,7 +165,13 @@ func TestDiskFails(t *testing.T) {
 				eventually(t, "the leader stalls", func() bool { return lead.State().Role == "stalled" })
 				free(broken)
 			} else {
-				h.all[lead.name].set(func([]*raft.Log) error { return broken })
+				var once atomic.Bool
+				h.all[lead.name].set(func([]*raft.Log) error {
+					if once.Swap(true) {
+						return nil
+					}
+					return broken
+				})
 				if _, err := lead.Propose(limit(t), []byte("x")); !errors.Is(err, ErrUncertain) {
 					t.Errorf("Propose: %v", err)
 				}
