@@ -55,7 +55,7 @@ func TestBadVIPFiles(t *testing.T) {
 		code int
 		want string
 	}{
-		"no YAML":               {"vips: [", 2, "line"},
+		"no YAML":               {"vips: [", 2, ":1:1: not YAML"},
 		"empty":                 {"", 2, "vips:"},
 		"unknown key":           {strings.Replace(good, "addresses", "adresses", 1), 2, "adresses"},
 		"wrong type":            {strings.Replace(good, "priority: 150", "priority: high", 1), 2, "priority"},
@@ -181,7 +181,7 @@ func TestBadConfigurations(t *testing.T) {
 		"slow renew":  {"vipagent", "host: a\nbind: 10.0.0.1\nseeds: [10.0.0.2:7950]\ntls: off\nrenew: 900ms\n", "renew"},
 		"wrong type":  {"coordinator", "name: [a]\nbind: 10.0.0.1\ntls: off\n", "name"},
 		"raft timing": {"coordinator", "name: a\nbind: 10.0.0.1\nseeds: [10.0.0.2:7950]\ntls: off\nraft: {leader_lease: 2s}\n", "leader_lease"},
-		"no YAML":     {"coordinator", "name: 'a\n", "line"},
+		"no YAML":     {"coordinator", "name: 'a\n", ":2:1: not YAML"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			file := writeFile(t, tt.text)

@@ -296,7 +296,7 @@ func (c *Cluster) Await(ctx context.Context, check func(*pb.StatusReply) error) 
 // WaitReady waits until all coordinators are voters that have what the leader
 // has and are past their quiet time, and all agents have a live session.
 func (c *Cluster) WaitReady(ctx context.Context) error {
-	return c.Await(ctx, func(s *pb.StatusReply) error {
+	err := c.Await(ctx, func(s *pb.StatusReply) error {
 		voters := make(map[string]bool)
 		for _, m := range s.Coordinators {
 			voters[m.Name] = m.Voter && m.Reachable && !m.Quiet && m.TrailsLeaderBy < 50
@@ -320,6 +320,25 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return errors.Join(err, c.ended())
+	}
+	return nil
+}
+
+// ended names the daemons that do not run any more.
+func (c *Cluster) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, daemons := range []map[*Host]*Process{c.coordinators, c.agents} {
+		for h, p := range daemons {
+			if !p.Running() {
+				errs = append(errs, fmt.Errorf("%s on %s has ended, see %s", p.Name, h.Name, p.Log))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Holder returns the host that the quorum granted the set to, "" for none.

@@ -47,6 +47,7 @@ type Network struct {
 	Clients []*Host
 	Dir     string // logs
 
+	disks  string     // directory of the hosts' disks, on the lab's tmpfs
 	wires  *namespace // both bridges and the far ends of all links
 	trunk  [2]int     // interface indexes of the trunk's two ends
 	mu     sync.Mutex // guards the faults
@@ -66,7 +67,13 @@ func New(layout Layout) (*Network, error) {
 	if err := os.MkdirAll(n.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
-	var err error
+	err := os.MkdirAll(root, 0o755)
+	if err != nil {
+		return nil, fmt.Errorf("make disks: %w", err)
+	}
+	if n.disks, err = os.MkdirTemp(root, "disk-"); err != nil {
+		return nil, fmt.Errorf("make disks: %w", err)
+	}
 	if n.wires, err = newNamespace("wires"); err != nil {
 		return nil, err
 	}
@@ -197,7 +204,7 @@ func (n *Network) addHost(name string, s Segment, number int) (*Host, error) {
 		IPv4:    netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 0, byte(number)}), 16),
 		IPv6:    netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("fd77::%x", number)), 64),
 		MAC:     net.HardwareAddr{0x02, 0x77, 0, 0, 0, byte(number)},
-		Disk:    filepath.Join(root, "disk", name),
+		Disk:    filepath.Join(n.disks, name),
 		network: n,
 		ns:      ns,
 		power:   []Off{},
@@ -271,5 +278,5 @@ func (n *Network) Close() error {
 		h.ns.close()
 	}
 	n.wires.close()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, os.RemoveAll(n.disks))...)
 }

@@ -125,16 +125,21 @@ func Heal() Scenario {
 		Name: "heal", Title: "partition heals: answers on both sides after 1 s",
 		Promise: func(time.Duration) Promise { return Promise{Grace: time.Second} },
 		Prepare: func(ctx context.Context, s *Stage) error {
-			if s.broken == "partition" {
-				return nil
+			if s.broken != "partition" {
+				if err := s.moveTo(ctx, s.Cluster.Network.Hosts[0]); err != nil {
+					return err
+				}
+				if err := s.Cluster.Network.Partition(); err != nil {
+					return err
+				}
 			}
-			if err := s.moveTo(ctx, s.Cluster.Network.Hosts[0]); err != nil {
+			// The holder is the one of the majority side, not the one that is cut off.
+			if err := s.rest(ctx, s.Cluster.Network.Hosts[0], majoritySide(s)); err != nil {
 				return err
 			}
-			if err := s.Cluster.Network.Partition(); err != nil {
-				return err
-			}
-			return s.rest(ctx, s.Holder, majoritySide(s))
+			name, err := s.answering(majoritySide(s), 100*time.Millisecond)
+			s.Holder = s.Cluster.Network.Host(name)
+			return err
 		},
 		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Network.Heal() },
 		Watch: 2500 * time.Millisecond,
