@@ -163,19 +163,25 @@ func (v *Voter) agree(session uint64) FenceOutcome {
 // Tally collects agreements to end one session. It is not safe for concurrent use.
 type Tally struct {
 	session uint64
-	agreed  map[Agreement]struct{}
+	agreed  map[vote]struct{}
+}
+
+// vote is a coordinator's agreement within one configuration.
+type vote struct {
+	coordinator   string
+	configuration uint64
 }
 
 // NewTally returns an empty tally for the session.
 func NewTally(session uint64) *Tally {
-	return &Tally{session: session, agreed: make(map[Agreement]struct{})}
+	return &Tally{session: session, agreed: make(map[vote]struct{})}
 }
 
 // Add counts an agreement; those to end another session are ignored. Agreements of
 // several configurations may be added, they are kept apart.
 func (t *Tally) Add(a Agreement) {
 	if a.Session == t.session {
-		t.agreed[a] = struct{}{}
+		t.agreed[vote{a.Coordinator, a.Configuration}] = struct{}{}
 	}
 }
 
@@ -185,7 +191,7 @@ func (t *Tally) Add(a Agreement) {
 func (t *Tally) Proven(c Configuration) bool {
 	n := 0
 	for _, name := range c.Voters {
-		if _, ok := t.agreed[Agreement{t.session, name, c.Index}]; ok {
+		if _, ok := t.agreed[vote{name, c.Index}]; ok {
 			n++
 		}
 	}

@@ -252,7 +252,11 @@ func (v *Voter) LastRenewal(session uint64) (Time, bool) {
 	return rec.renewed, true
 }
 
-// Forget drops the promise to a session and its mark. Call it after the session's
-// end has been applied, not before (coordinator rule 2): from then on rule 3 keeps
-// it from being answered. The caller deletes the mark on disk.
+// Forget drops the promise to a session and its mark from memory. Call it after the
+// session's end has been applied, not before (coordinator rule 2): from then on rule 3
+// keeps it from being answered.
+//
+// The mark on disk is the caller's to delete, and later: only once a snapshot with
+// the session's end is on disk. Until then a restart goes back to an applied state
+// in which the session is still open, and with the mark gone it would be answered.
 func (v *Voter) Forget(session uint64) { delete(v.sessions, session) }

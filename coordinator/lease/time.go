@@ -39,7 +39,7 @@ type Params struct {
 	// advances by between 1-Rho and 1+Rho seconds. 0 <= Rho < 1.
 	Rho float64
 	// Margin is added to every promise; it covers the resolution of the
-	// clocks and rounding.
+	// clocks and what is rounded off.
 	Margin time.Duration
 }
 
