@@ -37,6 +37,9 @@ type giveUp struct {
 func (o *owner) decide(now lease.Time) decision {
 	d := decision{session: make(map[string]uint64), causes: make(map[string]string)}
 	if o.stopping {
+		for set := range o.held {
+			d.causes[set] = "the agent stops"
+		}
 		return d
 	}
 	// A grant of a session that was replaced or has ended is none of ours.

@@ -907,3 +907,27 @@ func TestNoConfirmationWhileRemovalFails(t *testing.T) {
 		a.end()
 	})
 }
+
+// A follower answers only when it has applied the session's opening.
+func TestNewSessionIsRenewedQuickly(t *testing.T) {
+	run(t, func(w *world) {
+		w.silent = map[string]bool{"b": true, "c": true}
+		a := w.start()
+		a.tellAll(1)
+		time.Sleep(30 * time.Millisecond)
+		w.set(func() { w.silent = map[string]bool{} })
+		time.Sleep(25 * time.Millisecond)
+		synctest.Wait()
+		if s := a.Status(); s.Deadline <= w.now() {
+			t.Errorf("no lease 25 ms after a majority began to answer: %+v", s)
+		}
+		w.set(func() { w.silent = map[string]bool{"a": true, "b": true, "c": true}; clear(w.renewals) })
+		time.Sleep(3 * time.Second)
+		w.set(func() {
+			if n := len(w.renewals["a"]); n < 15 || n > 20 {
+				t.Errorf("%d rounds in three TTLs, want 18", n)
+			}
+		})
+		a.end()
+	})
+}

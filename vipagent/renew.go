@@ -16,6 +16,11 @@ const (
 	// minRound is the shortest time between two rounds, when news of a
 	// configuration or a session asks for one out of turn.
 	minRound = 10 * time.Millisecond
+	// A session without a lease is renewed firstRounds times at quickRound: the
+	// coordinators learn of a new session one after the other, and answer
+	// only once they have.
+	firstRounds = 10
+	quickRound  = 20 * time.Millisecond
 	// pauseNoted is how late a round must be to be reported as a pause.
 	pauseNoted = 100 * time.Millisecond
 )
@@ -48,6 +53,7 @@ type renewer struct {
 type holding struct {
 	slot   *slot
 	holder *lease.Holder
+	rounds int // begun
 }
 
 func newRenewer(every time.Duration, clock Clock, d Datagrams, wake func()) *renewer {
@@ -82,7 +88,7 @@ func (r *renewer) add(s *slot, adopted lease.Time) {
 		if adopted != 0 {
 			h.Adopt(adopted)
 		}
-		r.holders[s.ID] = &holding{s, h}
+		r.holders[s.ID] = &holding{slot: s, holder: h}
 		r.soon()
 	})
 }
@@ -151,8 +157,8 @@ func (r *renewer) run(ctx context.Context) {
 		now := r.clock.Now()
 		if now >= r.next {
 			r.noteLate(now.Sub(r.next))
-			r.next = now.Add(r.every)
 			r.round()
+			r.next = now.Add(r.pause(now))
 			now = r.clock.Now()
 		}
 		timer.Reset(r.next.Sub(now))
@@ -161,6 +167,16 @@ func (r *renewer) run(ctx context.Context) {
 
 // soon brings the next round forward.
 func (r *renewer) soon() { r.next = min(r.next, max(r.last.Add(minRound), r.clock.Now())) }
+
+// pause is the time from one round to the next.
+func (r *renewer) pause(now lease.Time) time.Duration {
+	for _, h := range r.holders {
+		if h.rounds > 0 && h.rounds < firstRounds && h.holder.Lapsed(now) {
+			return min(r.every, quickRound)
+		}
+	}
+	return r.every
+}
 
 // noteLate reports that this process, or the whole host, stood still.
 func (r *renewer) noteLate(late time.Duration) {
@@ -180,6 +196,7 @@ func (r *renewer) round() {
 	r.last = t0
 	for _, h := range r.holders {
 		round := h.holder.Begin(t0)
+		h.rounds++
 		for _, name := range r.names {
 			// It answers only for the configuration that it has itself. To one
 			// that has told none yet, the newest known is the best guess; a
