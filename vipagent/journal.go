@@ -23,7 +23,7 @@ type line struct {
 }
 
 func newJournal(l *slog.Logger) *journal {
-	return &journal{logger: l, lines: make(chan line, 512)}
+	return &journal{logger: l, lines: make(chan line, 1024)}
 }
 
 func (j *journal) info(message string, args ...any)  { j.put(slog.LevelInfo, message, args) }

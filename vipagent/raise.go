@@ -1,0 +1,221 @@
+package vipagent
+
+import (
+	"fmt"
+
+	"holdfast/coordinator/lease"
+	"holdfast/vipagent/vip"
+	"slices"
+	"time"
+)
+
+// raise adds what is missing, and looks at the clock before and after each
+// piece: a pause in between must not leave an address up.
+func (o *owner) raise(d decision, ops []vip.Op) {
+	var adds []vip.Op
+	for _, op := range ops {
+		switch op.Kind {
+		case vip.Add:
+			if !o.present[op.Address.IP()] { // else its removal did not work
+				adds = append(adds, op)
+			}
+		case vip.Refresh: // has no lifetime
+			o.refresher = vip.Refresher{}
+		}
+	}
+	o.noteBlocked(ops)
+	if len(adds) == 0 {
+		return
+	}
+	for _, op := range adds {
+		o.expect(op, d.session[op.Set])
+	}
+	o.save() // so that a successor knows them; else it would take them down
+	for piece := range slices.Chunk(adds, chunk) {
+		if !o.raisePiece(piece) {
+			o.look = true
+			o.wakeBy(o.now())
+			return
+		}
+	}
+}
+
+// expect notes that an address is about to be up.
+func (o *owner) expect(op vip.Op, session uint64) {
+	ip := op.Address.IP()
+	if u, ok := o.up[ip]; ok && u.confirmed && u.epoch == op.Epoch && u.Address == op.Address {
+		o.restored++
+		o.journal.warn("address was removed by somebody else: restored", "address", op.Address, "set", op.Set)
+	}
+	o.up[ip] = upAddress{Address: op.Address, set: op.Set, session: session, epoch: op.Epoch}
+}
+
+// raisePiece adds some addresses; false means that the time for it is over.
+func (o *owner) raisePiece(ops []vip.Op) bool {
+	now := o.now()
+	addresses := make([]vip.Address, len(ops))
+	until := never
+	for i, op := range ops {
+		addresses[i] = op.Address
+		session := o.up[op.Address.IP()].session
+		if !o.mayAct(session, now) {
+			return false
+		}
+		until = min(until, o.actUntil(session))
+	}
+	valid, _ := vip.Lifetime(until.Sub(now), len(o.wanted), 0)
+	err := o.edges.Kernel.Add(addresses, valid)
+	for _, op := range ops {
+		u := o.up[op.Address.IP()]
+		u.confirmed = err == nil
+		o.up[op.Address.IP()] = u
+		if after := o.now(); !o.mayAct(u.session, after) {
+			if err := o.edges.Kernel.Remove(addresses); err != nil {
+				o.again("addresses are not down", err)
+			}
+			return false
+		}
+	}
+	if err != nil {
+		o.addFailed(ops, err)
+		addresses = o.thoseUp(addresses) // some may have worked
+	}
+	if len(addresses) == 0 {
+		return true
+	}
+	if err := o.edges.Kernel.Announce(addresses); err != nil {
+		o.journal.warn("not announced", "err", err)
+	}
+	o.refresher.Refreshed(time.Duration(now), valid, addresses)
+	o.announcer.raised(now, addresses)
+	return true
+}
+
+// thoseUp reads back which of the addresses are up.
+func (o *owner) thoseUp(addresses []vip.Address) []vip.Address {
+	o.readKernel()
+	if !o.read {
+		return nil
+	}
+	var out []vip.Address
+	for _, a := range addresses {
+		if u, ok := o.up[a.IP()]; ok && o.present[a.IP()] {
+			u.confirmed = true
+			o.up[a.IP()] = u
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// addFailed makes the owner try again; a set that cannot be raised for a second
+// is better off elsewhere.
+func (o *owner) addFailed(ops []vip.Op, err error) {
+	now := o.now()
+	o.again("addresses not added", err)
+	for _, op := range ops {
+		if o.fitness.failing(now, op.Set) {
+			for _, g := range o.view.grants {
+				if g.Set == op.Set {
+					o.fitness.impede(now, obstacle{grant: g, reason: fmt.Sprintf("%s cannot be added: %v", op.Address, err)})
+				}
+			}
+		}
+	}
+}
+
+// noteBlocked logs, once, addresses that another program has on this host.
+func (o *owner) noteBlocked(ops []vip.Op) {
+	blocked := make(map[string]bool)
+	for _, op := range ops {
+		if op.Kind != vip.Blocked {
+			continue
+		}
+		blocked[op.String()] = true
+		if !o.blocked[op.String()] {
+			o.journal.error("this host answers for an address without a lease", "set", op.Set, "address", op.Address, "reason", op.Reason)
+		}
+	}
+	o.blocked = blocked
+}
+
+// setGuard follows the number of addresses that would have to be taken down. It
+// counts all that are granted, so that it does not shrink when they are.
+func (o *owner) setGuard() {
+	if o.cur == nil {
+		return
+	}
+	granted := 0
+	for _, g := range o.view.grants {
+		if o.slotOf(g.Session) != nil {
+			granted += len(g.Addresses)
+		}
+	}
+	o.guard.Store(int64(guardFor(o.cur.TTL, max(granted, len(o.up)))))
+}
+
+// maintain refreshes the kernel's lifetimes and announces what is due.
+func (o *owner) maintain(now lease.Time) {
+	o.setGuard()
+	var up []vip.Address
+	until := never
+	for _, u := range o.up {
+		if u.confirmed && o.mayAct(u.session, now) {
+			up = append(up, u.Address)
+			until = min(until, o.actUntil(u.session))
+		}
+	}
+	if len(up) > 0 {
+		// The watchers sleep with the guard of before; it may have grown.
+		o.wakeBy(until - lease.Time(o.guard.Load()))
+	}
+	slices.SortFunc(up, vip.Address.Compare)
+	o.refresh(now, until, up)
+	due, next := o.announcer.due(now, up)
+	for piece := range slices.Chunk(due, chunk) {
+		if !o.allMayAct(piece) {
+			o.wakeBy(o.now())
+			return
+		}
+		if err := o.edges.Kernel.Announce(piece); err != nil {
+			o.journal.warn("not announced", "err", err)
+		}
+	}
+	if next != 0 {
+		o.wakeBy(next)
+	}
+}
+
+// refresh gives the kernel's janitor new lifetimes, only while the deadline is
+// ahead, after each renewal.
+func (o *owner) refresh(now, until lease.Time, up []vip.Address) {
+	if len(up) == 0 || until == o.refreshedFor && now < o.refreshAt {
+		if len(up) > 0 {
+			o.wakeBy(o.refreshAt)
+		}
+		return
+	}
+	piece, valid, again := o.refresher.Next(time.Duration(now), until.Sub(now), up)
+	o.refreshedFor, o.refreshAt = until, never
+	switch {
+	case len(piece) > 0:
+		if err := o.edges.Kernel.Refresh(piece, valid); err != nil {
+			o.again("lifetimes not refreshed", err)
+		}
+		o.refresher.Refreshed(time.Duration(now), valid, piece)
+		if !o.allMayAct(piece) { // paused in between: it may be up again
+			o.look = true
+		}
+		o.refreshAt = now // the next slice, after other work has had its turn
+	case again > 0:
+		o.refreshAt = now.Add(again)
+	}
+	o.wakeBy(o.refreshAt)
+}
+
+func (o *owner) allMayAct(addresses []vip.Address) bool {
+	now := o.now()
+	return !slices.ContainsFunc(addresses, func(a vip.Address) bool {
+		return !o.mayAct(o.up[a.IP()].session, now)
+	})
+}
