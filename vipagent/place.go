@@ -2,10 +2,10 @@ package vipagent
 
 import (
 	"fmt"
-
-	"holdfast/vipagent/vip"
 	"net/netip"
 	"slices"
+
+	"holdfast/vipagent/vip"
 )
 
 // obstacleError says why this host cannot hold a set.

@@ -2,11 +2,11 @@ package vipagent
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"holdfast/coordinator/lease"
 	"holdfast/vipagent/vip"
-	"slices"
-	"time"
 )
 
 // raise adds what is missing, and looks at the clock before and after each
