@@ -142,6 +142,8 @@ type Coordinator struct {
 	voterMu   sync.Mutex
 	voter     *lease.Voter
 	firstSeen map[fsm.SessionID]lease.Time // since when this process could have heard the session
+	ended     map[uint64]uint64            // sessions whose end was applied, at which index
+	snapshots [2]uint64                    // indexes of the last snapshots on disk: older, newest
 
 	changed atomic.Pointer[chan struct{}] // closed and replaced at each change: broadcast
 	nudge   chan struct{}                 // wakes the leader's loop
@@ -166,6 +168,7 @@ func New(cfg Config) *Coordinator {
 			LongestTTL: cfg.Store.LongestTTL(), Marks: cfg.Store.Marks(),
 		}),
 		firstSeen: make(map[fsm.SessionID]lease.Time),
+		ended:     make(map[uint64]uint64),
 		nudge:     make(chan struct{}, 1),
 		seen:      schedule.NewTracker(),
 	}

@@ -15,7 +15,7 @@ import (
 const askLimit = 300 * time.Millisecond
 
 // endSessions tries to end sessions that have fallen silent: probe, fence,
-// expire (lease.md, leader rules 1 and 2). It returns after how long the ones
+// expire (leader rules 1 and 2 of lease/DESIGN.md). It returns after how long the ones
 // that could not be ended should be looked at again.
 func (c *Coordinator) endSessions(ctx context.Context, ids []uint64) (again time.Duration) {
 	cfg := c.Log.Configuration()

@@ -14,7 +14,7 @@ import (
 // lead does what only the Raft leader does: it ends sessions that have fallen
 // silent and proposes what the scheduler wants. It owns no lock while it
 // waits; each proposal is a conditional command, so one that comes late or
-// twice is refused when it is applied (lease.md, leader rule 3).
+// twice is refused when it is applied (leader rule 3 of lease/DESIGN.md).
 func (c *Coordinator) lead(ctx context.Context) error {
 	var (
 		term   *leadership

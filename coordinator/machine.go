@@ -60,6 +60,14 @@ func (m Machine) Restore(data []byte) error {
 	return nil
 }
 
+// Persisted notes that a snapshot of the state at index is on disk.
+func (m Machine) Persisted(index uint64) {
+	m.c.voterMu.Lock()
+	m.c.snapshots[0], m.c.snapshots[1] = m.c.snapshots[1], index
+	m.c.voterMu.Unlock()
+	m.c.broadcast()
+}
+
 // SetConfiguration takes over the latest configuration in the log, also when
 // it rolls back. The log calls it before it acts on the new one.
 func (c *Coordinator) SetConfiguration(cfg Configuration) {
@@ -79,11 +87,13 @@ func (c *Coordinator) applied(index uint64) {
 	c.broadcast()
 }
 
-// meetSessions notes since when each open session could have been heard here.
-// A session that has just been opened, or that this process has just learnt of
-// after a restart, is silent for a good reason. Called with the state locked.
+// meetSessions notes since when each open session could have been heard here:
+// one that has just been opened, or that this process has just learnt of after
+// a restart, is silent for a good reason. Promises and marks of sessions whose
+// end is applied leave memory. Called with the state locked.
 func (c *Coordinator) meetSessions() {
 	sessions := c.state.Sessions()
+	index := c.state.Applied()
 	now := c.Boottime()
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
@@ -95,13 +105,15 @@ func (c *Coordinator) meetSessions() {
 	for id := range c.firstSeen {
 		if _, open := c.state.Session(id); !open {
 			delete(c.firstSeen, id)
+			c.voter.Forget(uint64(id))
+			c.ended[uint64(id)] = index
 		}
 	}
 }
 
 // keepHouse makes durable what follows from applied entries: it raises the
 // longest TTL before the first promise for it can be made (the voter drops
-// renewals until then), and deletes marks of sessions whose end was applied.
+// renewals until then), and deletes marks that are needed no more.
 func (c *Coordinator) keepHouse(ctx context.Context) error {
 	for {
 		change := c.change()
@@ -139,32 +151,43 @@ func (c *Coordinator) raiseLongestTTL() error {
 	return nil
 }
 
+// unmarkEnded deletes the marks of sessions whose end is in both snapshots that
+// a restart may go back to. A mark that went earlier would be missing when a
+// restarted coordinator sees the session open once more.
 func (c *Coordinator) unmarkEnded() error {
 	marks := c.Store.Marks()
 	if len(marks) == 0 {
 		return nil
 	}
-	var ended []uint64
+	var done []uint64
 	c.mu.RLock()
+	c.voterMu.Lock()
+	covered := c.snapshots[0]
 	for _, id := range marks {
-		// A session that is not here yet may still be opened: a session's id is
-		// the index of its opening, so only ids at or below the applied index
-		// can have ended.
-		if _, open := c.state.Session(fsm.SessionID(id)); !open && id <= c.state.Applied() {
-			ended = append(ended, id)
+		// A session's id is the index of its opening: a snapshot at or behind it
+		// that does not have the session has its end.
+		_, open := c.state.Session(fsm.SessionID(id))
+		end, known := c.ended[id]
+		if !known && !open && id <= c.state.Applied() {
+			end = c.state.Applied()
+			c.ended[id] = end
+		}
+		if !open && id <= covered && end <= covered {
+			done = append(done, id)
 		}
 	}
-	c.mu.RUnlock()
-	if len(ended) == 0 {
-		return nil
-	}
-	if err := c.Store.Unmark(ended...); err != nil {
-		return fmt.Errorf("delete fence marks: %w", err)
-	}
-	c.voterMu.Lock()
-	for _, id := range ended {
-		c.voter.Forget(id)
+	for id, end := range c.ended {
+		if end <= covered {
+			delete(c.ended, id)
+		}
 	}
 	c.voterMu.Unlock()
+	c.mu.RUnlock()
+	if len(done) == 0 {
+		return nil
+	}
+	if err := c.Store.Unmark(done...); err != nil {
+		return fmt.Errorf("delete fence marks: %w", err)
+	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // cannot be answered is dropped, as a lost datagram would be. from is the
 // sender's gossip name.
 func (c *Coordinator) HandleDatagram(from string, datagram []byte) {
-	now := c.Boottime() // after receipt: lease.md, coordinator rule 1
+	now := c.Boottime() // after receipt: coordinator rule 1
 	r, err := lease.ParseRenewal(datagram)
 	if err != nil {
 		c.Logger.Debug("datagram dropped", "from", from, "err", err)

@@ -46,6 +46,7 @@ func (b *bridge) Apply(index uint64, data []byte) (any, error) {
 }
 func (b *bridge) Configured(index uint64)   { b.c.Load().Machine().Configured(index) }
 func (b *bridge) Snapshot() ([]byte, error) { return b.c.Load().Machine().Snapshot() }
+func (b *bridge) Persisted(index uint64)    { b.c.Load().Machine().Persisted(index) }
 func (b *bridge) Restore(data []byte) error { return b.c.Load().Machine().Restore(data) }
 
 // replicatedLog is a raftnode.Node as the coordinator sees it.

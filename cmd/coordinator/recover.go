@@ -56,6 +56,7 @@ type replica struct{ state *fsm.State }
 func (r *replica) Apply(index uint64, data []byte) (any, error) { return r.state.Apply(index, data) }
 func (r *replica) Configured(index uint64)                      { r.state.SetConfiguration(index) }
 func (r *replica) Snapshot() ([]byte, error)                    { return r.state.Snapshot(), nil }
+func (r *replica) Persisted(uint64)                             {}
 
 func (r *replica) Restore(data []byte) (err error) {
 	r.state, err = fsm.Restore(data)

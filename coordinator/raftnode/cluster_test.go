@@ -46,7 +46,8 @@ type record struct {
 	entries []string // "index:data" or "index!" for a configuration
 	refuse  string   // data that Apply cannot take
 
-	restored int // how often
+	restored  int      // how often
+	persisted []uint64 // as it was told
 }
 
 func (r *record) Apply(index uint64, data []byte) (any, error) {
@@ -74,6 +75,22 @@ func (r *record) Snapshot() ([]byte, error) {
 		b = append(b, e...)
 	}
 	return b, nil
+}
+
+// covered is the index of the newest snapshot that it was told of, 0 = none.
+func (r *record) covered() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.persisted) == 0 {
+		return 0
+	}
+	return r.persisted[len(r.persisted)-1]
+}
+
+func (r *record) Persisted(index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.persisted = append(r.persisted, index)
 }
 
 func (r *record) Restore(b []byte) error {

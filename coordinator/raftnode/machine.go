@@ -126,7 +126,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot machine: %w", err)
 	}
-	return &machineSnapshot{m.header.marshal(), data}, nil
+	return &machineSnapshot{m.header.marshal(), data, m.header.applied, m.inner.Persisted}, nil
 }
 
 // Restore implements raft.FSM. A snapshot that the Machine refuses stops the
@@ -150,6 +150,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.header = h
 	m.applied.Store(h.applied)
+	m.inner.Persisted(h.applied) // Raft has it on disk before it restores
 	return nil
 }
 
@@ -164,7 +165,11 @@ func (m *machine) stop(err error) error {
 	return err
 }
 
-type machineSnapshot struct{ header, data []byte }
+type machineSnapshot struct {
+	header, data []byte
+	applied      uint64
+	persisted    func(applied uint64)
+}
 
 func (s *machineSnapshot) Persist(sink raft.SnapshotSink) error {
 	for _, b := range [][]byte{s.header, s.data} {
@@ -172,7 +177,11 @@ func (s *machineSnapshot) Persist(sink raft.SnapshotSink) error {
 			return fmt.Errorf("write snapshot: %w", err)
 		}
 	}
-	return sink.Close()
+	if err := sink.Close(); err != nil { // syncs and renames
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	s.persisted(s.applied)
+	return nil
 }
 
 func (s *machineSnapshot) Release() {}

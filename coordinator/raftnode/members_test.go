@@ -265,6 +265,9 @@ func TestSnapshotInstall(t *testing.T) {
 		if err := m.Snapshot(limit(t)); err != nil {
 			t.Fatal(err)
 		}
+		if got := m.machine.covered(); got < 60 {
+			t.Errorf("%s: told that a snapshot of index %d is on disk, after more than 60 entries", m.name, got)
+		}
 		first, err := m.stores.log.FirstIndex()
 		if err != nil || first <= late.State().Last+1 {
 			t.Fatalf("%s: the log still begins at %d (%v)", m.name, first, err)
@@ -274,6 +277,9 @@ func TestSnapshotInstall(t *testing.T) {
 	c.wires.set(late.name, false)
 	c.applied("behind", late)
 	agree(t, want, append(c.others(late), late)...)
+	if got := late.machine.covered(); got < 60 {
+		t.Errorf("%s: told that a snapshot of index %d is on disk, after one was installed", late.name, got)
+	}
 	if got, wantTold := late.seen.told(), []string{"1<0:abc", want}; !slices.Equal(got, wantTold) {
 		t.Errorf("told %v, want %v: the snapshot brings the configuration and its previous one", got, wantTold)
 	}

@@ -25,6 +25,10 @@ type Machine interface {
 	Configured(index uint64)
 	Snapshot() ([]byte, error)
 	Restore(data []byte) error
+	// Persisted tells that a snapshot of the state at that index is on disk:
+	// a restart goes back to it or to a later one, or, if it cannot be read,
+	// to the one before. Unlike the others it may come at any time.
+	Persisted(index uint64)
 }
 
 // Server is one member of a configuration. Address is its Raft address, host:port.
