@@ -1,0 +1,89 @@
+# Holdfast. `make help` lists the targets.
+SHELL := /bin/sh
+BIN   := $(CURDIR)/bin
+TOOLS := $(BIN)/tools
+
+export CGO_ENABLED := 0
+export GOFLAGS := -mod=readonly
+
+# Without a readable git checkout (an archive, another user's directory) the
+# toolchain must not ask for one.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+VERSION  ?=
+LDFLAGS  := -s -w $(if $(VERSION),-X holdfast/cmd/internal/daemon.version=$(VERSION))
+BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)'
+
+PROTO     := coordinator/api/holdfastpb
+FUZZTIME  ?= 10s
+GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench lint fuzz race proto proto-check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## static programs in bin/ (VERSION=v1.2.3 names a release)
+	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/coordctl
+
+demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--list', '--keep')
+	$(BUILD) -o $(BIN)/demo ./test/demo
+	$(BIN)/demo $(DEMO_ARGS)
+
+# What measures time or needs the network of the lab runs alone, last, and never
+# from the cache: the cache does not know the programs that it runs.
+test: build ## all tests (a single package: go test ./fsm)
+	test/setup.sh
+	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)')
+	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m $$(go list ./test/... | grep -v '^holdfast/test/out')
+
+bench: build ## the figures of the README (BENCH_ARGS='--only vips')
+	$(BUILD) -o $(BIN)/bench ./test/bench
+	$(BIN)/bench $(BENCH_ARGS)
+
+lint: $(TOOLS)/staticcheck ## formatting, go vet, staticcheck, go.mod
+	@unformatted=$$($(GOSOURCES) -exec gofmt -l {} +); \
+		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+	go mod tidy -diff
+	go -C tools mod tidy -diff
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for dir in $$(go list -f '{{.Dir}}' ./...); do \
+		for target in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
+			echo "$$target in $${dir#$(CURDIR)/}"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir || exit 1; \
+		done; \
+	done
+
+race: ## the tests that need no lab, with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v '^holdfast/test/')
+
+# Tools are pinned in tools/go.mod, apart from what the programs are built of.
+$(TOOLS)/staticcheck: tools/go.mod
+	go build -C tools -o $@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/protoc-gen-go: tools/go.mod
+	go build -C tools -o $@ google.golang.org/protobuf/cmd/protoc-gen-go
+
+$(TOOLS)/protoc-gen-go-grpc: tools/go.mod
+	go build -C tools -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+# $(call protoc,DIR) generates the code of holdfast.proto into DIR.
+protoc = protoc -I $(PROTO) \
+	--plugin=$(TOOLS)/protoc-gen-go --go_out=$(1) --go_opt=paths=source_relative \
+	--plugin=$(TOOLS)/protoc-gen-go-grpc --go-grpc_out=$(1) --go-grpc_opt=paths=source_relative \
+	holdfast.proto
+
+proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the code of holdfast.proto
+	$(call protoc,$(PROTO))
+
+# The comment that names the version of protoc may differ.
+proto-check: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## the generated code is that of holdfast.proto
+	@command -v protoc >/dev/null || { echo "proto-check needs protoc: test/setup.sh protoc:protobuf-compiler"; exit 1; }
+	@dir=$$(mktemp -d) && trap 'rm -r $$dir' EXIT && $(call protoc,$$dir) && \
+		for f in $$dir/*.go; do diff -u -I '^//.*protoc  *v' $(PROTO)/$${f##*/} $$f || { echo "run make proto"; exit 1; }; done
+
+clean: ## remove what was built
+	rm -rf $(BIN) test/out
