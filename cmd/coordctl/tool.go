@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"holdfast/cmd/internal/daemon"
 	"holdfast/coordinator/api/dial"
 	pb "holdfast/coordinator/api/holdfastpb"
 )
@@ -46,8 +47,8 @@ func (t *tool) command() *cobra.Command {
 		Short: "Show and move what Holdfast holds",
 		Long: `coordctl shows who holds which virtual IP and why, and moves it.
 
-It talks to any one coordinator: --server, else $HOLDFAST_SERVER, else ` + defaultServer + `.
-Several addresses, separated by commas, are tried at once. Data goes to stdout, talk to stderr.`,
+It talks to any one coordinator: --server, else $HOLDFAST_SERVER, else those that the agent on this host knows
+(` + daemon.DefaultServers + `), else ` + defaultServer + `. Several addresses, separated by commas, are tried at once. Data goes to stdout, talk to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -131,7 +132,10 @@ func (t *tool) addresses() []string {
 		}
 	}
 	if len(list) == 0 {
-		return []string{defaultServer}
+		list = daemon.ReadServers(daemon.DefaultServers)
+	}
+	if len(list) == 0 {
+		list = []string{defaultServer}
 	}
 	return list
 }

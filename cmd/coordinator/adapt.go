@@ -11,9 +11,6 @@ import (
 	"holdfast/coordinator/raftnode"
 )
 
-// coordinatorRole is the first part of a coordinator's gossip name.
-const coordinatorRole = "coordinator"
-
 // bridge hands the log's and the gossip's calls to the coordinator, which is
 // built last. Only a configuration can come before that; it is given at start.
 type bridge struct {
@@ -132,7 +129,7 @@ func (d datagrams) Send(name string, datagram []byte) error { return d.g.Send(na
 func (d datagrams) Coordinators() []coordinator.Endpoint {
 	var out []coordinator.Endpoint
 	for _, n := range d.g.Nodes() {
-		if n.Role == coordinatorRole {
+		if n.Role == gossip.RoleCoordinator {
 			out = append(out, coordinator.Endpoint{
 				Name: n.Host, API: n.API, Gossip: n.Gossip, Raft: n.Raft, Version: n.Version, Alive: n.Alive,
 			})

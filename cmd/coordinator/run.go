@@ -67,7 +67,7 @@ func build(cfg daemon.Coordinator, p *daemon.Process) (*process, error) {
 		return nil, fmt.Errorf("open data directory %s: %w", cfg.DataDir, err)
 	}
 	proc.gossip, err = gossip.New(gossip.Config{
-		Role: coordinatorRole, Host: cfg.Name, Bind: cfg.GossipAddr().String(), Advertise: cfg.AdvertiseGossip().String(),
+		Role: gossip.RoleCoordinator, Host: cfg.Name, Bind: cfg.GossipAddr().String(), Advertise: cfg.AdvertiseGossip().String(),
 		Seeds: cfg.Seeds, Keys: cfg.Gossip.Raw(), Logger: p.Logger,
 		Meta: gossip.Meta{
 			API: cfg.AdvertiseAPI().String(), Raft: cfg.AdvertiseRaft().String(), Store: proc.node.StoreID(), Version: p.Version,

@@ -56,6 +56,7 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 		// Neither is called before run starts the gossip, when all is built.
 		OnDatagram: func(_ string, b []byte) { p.agent.Datagram(b) },
 		OnChange: func() {
+			p.shareServers(cfg.StateDir)
 			if p.returns.look(p.gossip.Nodes()) {
 				p.agent.Healed()
 			}
@@ -75,6 +76,17 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 		Datagrams: datagrams{p.gossip}, Clock: clock{},
 	})
 	return err
+}
+
+// shareServers tells coordctl on this host where the coordinators are.
+func (p *process) shareServers(stateDir string) {
+	var addresses []string
+	for _, c := range coordinators(p.gossip) {
+		addresses = append(addresses, c.API)
+	}
+	if err := daemon.WriteServers(stateDir, addresses); err != nil {
+		p.log.Warn("coordctl on this host has to be told where the coordinators are", "err", err)
+	}
 }
 
 // close frees what open has taken; the agent's lock only if it never ran.
