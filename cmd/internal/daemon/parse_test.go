@@ -130,7 +130,7 @@ func TestMissing(t *testing.T) {
 	_, _, err := ParseCoordinator("c.yaml", strings.NewReader("# nothing\n"))
 	for _, want := range []string{
 		"c.yaml: name is missing", "c.yaml: bind is missing",
-		"c.yaml: gossip.keys (or gossip.key_file) is missing; all members must have the same; make a key with: head -c 32 /dev/urandom | base64",
+		"c.yaml: gossip.keys (or gossip.key_file) is missing; all members must have the same; make a key with: coordctl keygen",
 		"c.yaml: tls is missing; this version cannot protect its connections; if the network is trusted, say so: tls: off",
 	} {
 		wantProblem(t, err, want)

@@ -83,7 +83,7 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[netip.Addr]():
 		return "an IP address"
 	case reflect.TypeFor[Key]():
-		return "the base64 form of 32 bytes (make one: head -c 32 /dev/urandom | base64)"
+		return "the base64 form of 32 bytes (make one: coordctl keygen)"
 	}
 	switch t.Kind() {
 	case reflect.String:

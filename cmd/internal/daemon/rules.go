@@ -251,7 +251,7 @@ func (c *checker) distinct(ports map[string]int, paths ...string) {
 
 func (c *checker) gossip(g Gossip) {
 	c.port("gossip.port", g.Port)
-	const make = "make a key with: head -c 32 /dev/urandom | base64"
+	const make = "make a key with: coordctl keygen"
 	switch {
 	case c.bad("gossip.keys"):
 	case len(g.Keys) > 0 && g.KeyFile != "":
