@@ -284,13 +284,6 @@ func (m *member) wait() error {
 	}
 }
 
-// crash ends the node without handing over: the others see it vanish.
-func (m *member) crash() {
-	m.wires.set(m.name, true)
-	m.stop()
-	m.wires.set(m.name, false)
-}
-
 func (m *member) restart() {
 	m.t.Helper()
 	m.open()

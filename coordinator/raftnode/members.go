@@ -127,10 +127,9 @@ func (n *Node) tellRemoved(ctx context.Context, s Server, index uint64) {
 // committed is the message that brings a server from entry has to entry index,
 // which this node appended as leader and which has committed.
 func (n *Node) committed(has, index uint64) (*raft.AppendEntriesRequest, error) {
-	self := []byte(n.cfg.Advertise)
 	args := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Name), Addr: self},
-		Leader:    self, PrevLogEntry: has, LeaderCommitIndex: index,
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Name), Addr: []byte(n.cfg.Advertise)},
+		PrevLogEntry: has, LeaderCommitIndex: index,
 	}
 	for i := max(has, 1); i <= index; i++ {
 		var l raft.Log
