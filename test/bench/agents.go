@@ -8,15 +8,17 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/test/lab"
 )
 
 // measureManyAgents lets one process play many agents against three
 // coordinators, and reads what that costs them.
 func measureManyAgents(ctx context.Context, r *report) error {
-	return withNetwork(func(n *lab.Network) (err error) {
+	return r.withNetwork(func(n *lab.Network) (err error) {
 		cluster := n.NewCluster(lab.ClusterConfig{Bin: r.bin, Agents: []*lab.Host{}})
-		limited, cancel := context.WithTimeout(ctx, 3*time.Minute)
+		limited, cancel := context.WithTimeout(ctx, 90*time.Second)
 		defer cancel()
 		if err := cluster.Start(limited); err != nil {
 			return err
@@ -78,7 +80,7 @@ func runCrowd(ctx context.Context, host *lab.Host, config crowdConfig, c *lab.Cl
 	if err != nil {
 		return result, 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })
+	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGQUIT) }) // its log then says where it stood
 	defer stop()
 	lines := json.NewDecoder(in)
 	var phase struct{ Phase string }

@@ -77,10 +77,14 @@ type crowd struct {
 // played is one agent.
 type played struct {
 	name     string
+	sessions *client.Sessions
+	opening  bool // has no session yet
+	opened   lease.Time
 	session  lease.Session
 	holder   *lease.Holder
 	round    lease.Round
 	sent     lease.Time
+	counts   bool // the newest round belongs to the measurement
 	answered int // of the newest round
 }
 
@@ -116,14 +120,11 @@ func (c *crowd) play(ctx context.Context, group *errgroup.Group) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	opening, opened := errgroup.WithContext(ctx)
-	opening.SetLimit(16)
 	for i := range c.config.Agents {
-		opening.Go(func() error { return c.open(opened, ctx, group, fmt.Sprintf("sim%03d", i)) })
+		c.agents = append(c.agents, newPlayed(fmt.Sprintf("sim%03d", i), c.coordinators))
 	}
-	renewing := make(chan error, 1)
-	go func() { renewing <- c.renew(ctx) }()
-	if err := opening.Wait(); err != nil {
+	group.Go(func() error { return c.renew(ctx) })
+	if err := c.openAll(ctx, group); err != nil {
 		return err
 	}
 	if err := pause(ctx, c.config.Warm); err != nil {
@@ -147,32 +148,56 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// open opens one agent's session and keeps its watches.
-func (c *crowd) open(ctx, running context.Context, group *errgroup.Group, name string) error {
-	sessions := client.NewSessions(client.SessionsConfig{Host: name, Coordinators: c.coordinators})
-	group.Go(func() error { return sessions.Run(running) })
+// newPlayed makes an agent without a session.
+func newPlayed(name string, coordinators func() []client.Coordinator) *played {
+	sessions := client.NewSessions(client.SessionsConfig{Host: name, Coordinators: coordinators})
+	return &played{name: name, opening: true, sessions: sessions}
+}
+
+// watch keeps an agent's watches.
+func (c *crowd) watch(ctx context.Context, group *errgroup.Group, p *played) {
+	group.Go(func() error { return p.sessions.Run(ctx) })
 	group.Go(func() error {
 		for {
 			select {
-			case <-running.Done():
+			case <-ctx.Done():
 				return nil
-			case v := <-sessions.Views():
+			case v := <-p.sessions.Views():
 				c.told(v.GetConfiguration())
 			}
 		}
 	})
+}
+
+// openAll starts the agents, a few at a time: what is measured is many agents
+// and not their start in one instant.
+func (c *crowd) openAll(ctx context.Context, group *errgroup.Group) error {
+	starting, opened := errgroup.WithContext(ctx)
+	starting.SetLimit(4)
+	for _, p := range c.agents {
+		starting.Go(func() error {
+			c.watch(ctx, group, p)
+			return c.open(opened, p)
+		})
+	}
+	return starting.Wait()
+}
+
+// open opens an agent's session. p.opening is set until it is open.
+func (c *crowd) open(ctx context.Context, p *played) error {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails
-	reply, err := sessions.Open(ctx, &pb.OpenRequest{Host: name, TtlMs: c.config.TTL.Milliseconds(), Secret: secret[:]})
+	reply, err := p.sessions.Open(ctx, &pb.OpenRequest{Host: p.name, TtlMs: c.config.TTL.Milliseconds(), Secret: secret[:]})
 	if err != nil {
-		return fmt.Errorf("open session of %s: %w", name, err)
+		return fmt.Errorf("open session of %s: %w", p.name, err)
 	}
-	p := &played{name: name, session: lease.Session{ID: reply.GetSession(), TTL: c.config.TTL, Secret: secret}}
-	p.holder = lease.NewHolder(p.session, uint64(lab.Now()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.bySession, p.session.ID)
+	p.session = lease.Session{ID: reply.GetSession(), TTL: c.config.TTL, Secret: secret}
+	p.holder = lease.NewHolder(p.session, uint64(lab.Now()))
 	p.holder.SetConfiguration(c.configuration)
-	c.agents = append(c.agents, p)
+	p.opened, p.opening = lease.Time(lab.Now()), false
 	c.bySession[p.session.ID] = p
 	return nil
 }
@@ -201,7 +226,7 @@ func (c *crowd) told(conf *pb.Configuration) {
 		}
 	}
 	slices.Sort(c.configuration.Voters)
-	for _, p := range c.agents {
+	for _, p := range c.bySession {
 		p.holder.SetConfiguration(c.configuration)
 	}
 }
@@ -218,21 +243,33 @@ func (c *crowd) renew(ctx context.Context) error {
 			}
 		}
 		c.mu.Lock()
-		if len(c.agents) > 0 && i%c.config.Agents < len(c.agents) {
-			c.sendRound(c.agents[i%c.config.Agents])
-		}
+		c.step(ctx, c.agents[i%c.config.Agents])
 		c.mu.Unlock()
 	}
 	return nil
 }
 
-// sendRound sends one round of an agent. c.mu is held.
-func (c *crowd) sendRound(p *played) {
+// step is what an agent does at its turn: it renews, or, having lost its
+// lease, opens a new session. c.mu is held.
+func (c *crowd) step(ctx context.Context, p *played) {
 	now := lease.Time(lab.Now())
-	if c.measuring && p.holder.Lapsed(now) {
-		c.result.Lapsed++
+	if p.opening {
+		return
 	}
-	p.sent, p.answered = now, 0
+	if p.holder.Lapsed(now) && now.Sub(p.opened) > c.config.TTL {
+		if c.measuring {
+			c.result.Lapsed++
+		}
+		p.opening = true
+		go func() { _ = c.open(ctx, p) }() // fails only when ctx ends
+		return
+	}
+	c.sendRound(p, now)
+}
+
+// sendRound sends one round of an agent. c.mu is held.
+func (c *crowd) sendRound(p *played, now lease.Time) {
+	p.sent, p.answered, p.counts = now, 0, c.measuring
 	p.round = p.holder.Begin(now)
 	r := lease.Renewal{Session: p.session.ID, Round: p.round, Configuration: c.configuration.Index}
 	for _, name := range c.configuration.Voters {
@@ -260,7 +297,7 @@ func (c *crowd) answer(b []byte) {
 		return
 	}
 	p.holder.Answer(a)
-	if !c.measuring || a.Round != p.round {
+	if !p.counts || a.Round != p.round {
 		return
 	}
 	took := millis(now.Sub(p.sent))

@@ -21,17 +21,20 @@ const (
 )
 
 // withNetwork builds the standard network for f and takes it down again. The
-// logs stay only if something went wrong.
-func withNetwork(f func(*lab.Network) error) (err error) {
-	n, err := lab.New(lab.Standard())
+// logs stay only if something went wrong, or if they were asked for.
+func (r *report) withNetwork(f func(*lab.Network) error) (err error) {
+	layout := lab.Standard()
+	layout.Dir = r.logs
+	n, err := lab.New(layout)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		err = errors.Join(err, n.Close())
-		if err == nil {
+		switch {
+		case err == nil && r.logs == "":
 			err = os.RemoveAll(n.Dir)
-		} else {
+		case err != nil:
 			err = fmt.Errorf("%w (logs of the daemons: %s)", err, n.Dir)
 		}
 	}()
@@ -40,7 +43,7 @@ func withNetwork(f func(*lab.Network) error) (err error) {
 
 // withStage starts a cluster with one watched VIP set for f.
 func withStage(ctx context.Context, r *report, ttl time.Duration, f func(*scenario.Stage) error) error {
-	return withNetwork(func(n *lab.Network) (err error) {
+	return r.withNetwork(func(n *lab.Network) (err error) {
 		cluster := n.NewCluster(lab.ClusterConfig{Bin: r.bin, TTL: ttl})
 		vips := fmt.Sprintf("vips:\n  - name: %s\n    addresses: [%s/32, %s/128]\n    hosts:\n", setName, vip4, vip6)
 		for i, h := range n.Hosts {

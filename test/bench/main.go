@@ -34,9 +34,10 @@ var parts = []struct {
 }
 
 type options struct {
-	bin, out, only, scenarios string
-	runs, lossRuns            int
-	agents                    int
+	bin, out, logs  string
+	only, scenarios string
+	runs, lossRuns  int
+	agents          int
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -75,6 +76,7 @@ func parse(args []string) (options, error) {
 	}
 	f.StringVar(&o.bin, "bin", filepath.Dir(exe), "directory of the built programs")
 	f.StringVar(&o.out, "out", "", "write the report to this file as well")
+	f.StringVar(&o.logs, "logs", "", "directory for the daemons' logs (default: temporary ones, removed when all is well)")
 	f.StringVar(&o.only, "only", "", "parts to measure, separated by commas: faults, quick, vips, agents (default: all)")
 	f.StringVar(&o.scenarios, "scenarios", "", "measure only these faults, separated by commas")
 	f.IntVar(&o.runs, "runs", 5, "runs of each fault")

@@ -55,7 +55,7 @@ type takeover struct {
 
 func measureManyVIPs(ctx context.Context, r *report) error {
 	var off, drained []takeover
-	err := withNetwork(func(n *lab.Network) (err error) {
+	err := r.withNetwork(func(n *lab.Network) (err error) {
 		cluster := n.NewCluster(lab.ClusterConfig{Bin: r.bin})
 		limited, cancel := context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()

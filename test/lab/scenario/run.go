@@ -160,6 +160,9 @@ func (s *Stage) judge(j judgement) Row {
 	row.StallMS, row.CPUWaitMS = millis(whole.Max), millis(whole.CPU)
 	row.GapStallMS = millis(s.Recorder.Stall(gap.From, gap.To).Sum)
 	row.OverlapStallMS = millis(s.Recorder.Stall(change.Add(-100*time.Millisecond), change.Add(100*time.Millisecond)).Max)
+	if j.promise.Gap < 0 {
+		row.PromiseGapMS = -1
+	}
 	row.judge(gap)
 	return row
 }
