@@ -28,6 +28,10 @@ func setToPB(s *fsm.Set) *pb.VIPSet {
 }
 
 func setFromPB(s *pb.VIPSet) (fsm.Set, error) {
+	// A number that is too large must not come out small.
+	if ms := s.GetPreemptDelayMs(); ms < 0 || ms > time.Hour.Milliseconds() {
+		return fsm.Set{}, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("set %q: preempt delay of %d ms: want 0 to 1 h", s.GetName(), ms)}
+	}
 	out := fsm.Set{
 		Name: s.GetName(), Preempt: s.GetPreempt(), PreemptDelay: time.Duration(s.GetPreemptDelayMs()) * time.Millisecond,
 		SyncGroup: s.GetSyncGroup(), Spread: s.GetSpread(), AntiAffinity: s.GetAntiAffinity(), Paused: s.GetPaused(),

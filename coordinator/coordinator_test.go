@@ -411,3 +411,129 @@ func TestSnapshotRestoresSetsAndNeverGrants(t *testing.T) {
 		}
 	})
 }
+
+func TestOneUndecidedSessionDelaysNoOther(t *testing.T) {
+	for phase := range 10 {
+		inBubble(t, func(t *testing.T, q *quorum) {
+			h1, h2, odd := q.open("h1"), q.open("h2"), q.open("odd")
+			q.setCut("odd", "c1", true) // healthy, but silent to the leader
+			h1.renew()
+			h2.renew()
+			q.put(web())
+			q.renewFor(3*time.Second+time.Duration(phase)*100*time.Millisecond, h1, h2, odd)
+			last := q.now()
+			h1.renew()
+			for q.holderOf("web") != "h2" {
+				if took := q.now().Sub(last); took > 1100*time.Millisecond {
+					t.Fatalf("phase %d: not taken over after %v", phase, took)
+				}
+				q.renewFor(10*time.Millisecond, h2, odd)
+			}
+		})
+	}
+}
+
+func TestPreemptDelayBeginsAgainWithALeader(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h2.renew()
+		set := web()
+		set.Preempt, set.PreemptDelayMs = true, 30_000
+		q.put(set)
+		q.renewFor(time.Second, h2)
+		if got := q.holderOf("web"); got != "h2" {
+			t.Fatalf("holder %q, want h2: h1 has not renewed yet", got)
+		}
+		q.renewFor(time.Second, h1, h2) // c1 has seen h1 fit
+		q.lead("c2")
+		q.renewFor(40*time.Second, h2) // h1 is gone meanwhile
+		h1 = q.open("h1")
+		q.renewFor(time.Second, h1, h2)
+		q.lead("c1")
+		q.renewFor(10*time.Second, h1, h2)
+		for _, ch := range q.changesOf("recall") {
+			t.Fatalf("recalled 11 s after h1 came back, the delay is 30 s: %+v", ch)
+		}
+		q.renewFor(25*time.Second, h1, h2)
+		if n := len(q.changesOf("recall")); n != 1 {
+			t.Fatalf("%d recalls after the delay, want 1", n)
+		}
+	})
+}
+
+func TestWipedMemberIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		q.wiped["c3"] = true
+		q.start("c3") // a new process: it has agreed to no founding
+		ctx, cancel := context.WithTimeout(q.ctx, 3*time.Second)
+		defer cancel()
+		q.setCut("c3", "c1", true) // the first that is asked is dead
+		if _, err := q.nodes["c3"].Found(ctx, 3); !errors.Is(err, ErrWiped) {
+			t.Fatalf("a member with an empty directory: %v, want ErrWiped", err)
+		}
+		q.setCut("c3", "c2", true) // nobody who knows answers: it must wait
+		if _, err := q.nodes["c3"].Found(ctx, 3); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("nobody answers: %v, want to wait", err)
+		}
+	})
+}
+
+func TestFoundingGoesOnWithAnotherMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuorum(t, "a", "b", "c", "x")
+		for _, n := range []string{"a", "b", "x"} {
+			q.setCut(n, "c", true) // c is not there yet; x never answers
+			q.setCut(n, "x", n != "x")
+		}
+		ctx, cancel := context.WithTimeout(q.ctx, 20*time.Second)
+		defer cancel()
+		result := make(chan []Server, 1)
+		go func() { servers, _ := q.nodes["a"].Found(ctx, 3); result <- servers }()
+		q.pass(5 * time.Second)
+		q.setCut("a", "c", false)
+		q.setCut("b", "c", false)
+		if servers := <-result; len(servers) != 3 || servers[2].Name != "c" {
+			t.Fatalf("founded with %v, want a, b, c", servers)
+		}
+	})
+}
+
+func TestFollowerThatIsBehindDoesNotRefuse(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		q.put(web())
+		q.behind["c2"] = true
+		if _, err := q.node().Delete(q.ctx, "op", &pb.DeleteRequest{Set: "web"}); err != nil {
+			t.Fatal(err)
+		}
+		other := web()
+		other.Name = "other"
+		_, err := q.nodes["c2"].Apply(q.ctx, "op", &pb.ApplyRequest{Sets: []*pb.VIPSet{other}})
+		var elsewhere *NotLeaderError
+		if !errors.As(err, &elsewhere) || elsewhere.Leader != "c1" {
+			t.Fatalf("a follower that is behind says %v, want that c1 leads", err)
+		}
+	})
+}
+
+func TestNumbersThatDoNotFit(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		for _, ms := range []int64{-1, 3_600_001, 18446744073710} {
+			set := web()
+			set.PreemptDelayMs = ms
+			if _, err := q.node().Apply(q.ctx, "op", &pb.ApplyRequest{Sets: []*pb.VIPSet{set}}); err == nil {
+				t.Errorf("preempt delay of %d ms accepted", ms)
+			}
+		}
+		for _, ms := range []int64{-1, 0, 199, 10_001, 18446744073710} {
+			if _, err := q.node().Open(q.ctx, &pb.OpenRequest{Host: "h", TtlMs: ms, Secret: make([]byte, 32)}); err == nil {
+				t.Errorf("ttl of %d ms accepted", ms)
+			}
+		}
+		if _, err := q.node().Open(q.ctx, &pb.OpenRequest{Host: "h", TtlMs: 1000, Secret: []byte("short")}); err == nil {
+			t.Error("short secret accepted")
+		}
+		if _, err := q.node().Probe(q.ctx, &pb.ProbeRequest{Sessions: make([]uint64, maxAsked+1)}); err == nil {
+			t.Error("endless question accepted")
+		}
+	})
+}

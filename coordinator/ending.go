@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,18 +16,21 @@ import (
 const askLimit = 300 * time.Millisecond
 
 // endSessions tries to end sessions that have fallen silent: probe, fence,
-// expire (leader rules 1 and 2 of lease/DESIGN.md). It returns after how long the ones
-// that could not be ended should be looked at again.
-func (c *Coordinator) endSessions(ctx context.Context, ids []uint64) (again time.Duration) {
+// expire (leader rules 1 and 2 of lease/DESIGN.md). It returns, for each of
+// them, after how long it may be looked at again if it is silent still.
+func (c *Coordinator) endSessions(ctx context.Context, ids []uint64) (again map[uint64]time.Duration) {
+	again = make(map[uint64]time.Duration, len(ids))
+	for _, id := range ids {
+		again[id] = retryEnding
+	}
 	cfg := c.Log.Configuration()
-	voters := cfg.Voters()
-	lapsed, again := c.probeAll(ctx, voters, ids)
+	lapsed := c.probeAll(ctx, cfg.Voters(), ids, again)
 	if len(lapsed) == 0 {
 		return again
 	}
 	proven := c.fenceAll(ctx, cfg, lapsed)
 	if len(proven) == 0 {
-		return 20 * time.Millisecond
+		return again
 	}
 	ops := make([]fsm.Op, 0, len(proven))
 	for _, id := range proven {
@@ -36,10 +40,16 @@ func (c *Coordinator) endSessions(ctx context.Context, ids []uint64) (again time
 	}
 	if _, err := c.propose(ctx, "coordinator/"+c.Name, ops...); err != nil {
 		c.Logger.Warn("sessions fenced but not expired", "sessions", proven, "err", err)
-		return 20 * time.Millisecond
 	}
 	return again
 }
+
+// retryEnding is the pause before a session that could have been ended is tried
+// again, because of a fence refused or an answer lost.
+const retryEnding = 20 * time.Millisecond
+
+// minEnding is the shortest pause between two looks at a session.
+const minEnding = 2 * time.Millisecond
 
 // ask runs one question to each voter at the same time, this coordinator
 // included, and hands each answer to got, one at a time, until got says enough
@@ -72,58 +82,71 @@ func ask[R any](ctx context.Context, voters []string, question func(ctx context.
 	}
 }
 
+// probed is what the voters say of one session.
+type probed struct {
+	lapsed, marked int
+	running        []time.Duration // what is left of promises that have not lapsed
+}
+
+// decided says whether the answers that are still out can change anything. Of a
+// session that somebody has marked everybody is heard.
+func (p *probed) decided(voters int) bool {
+	majority := voters/2 + 1
+	return p.lapsed >= majority || len(p.running) > voters-majority && p.marked == 0
+}
+
 // probeAll asks all voters and returns the sessions that a majority would
 // agree to fence, or that somebody has marked already, so that marks left by a
-// dead leader do not linger. A holder that still reaches a majority of
-// coordinators is known to one of any majority, and so is never fenced.
-func (c *Coordinator) probeAll(ctx context.Context, voters []string, ids []uint64) (lapsed []uint64, again time.Duration) {
-	type tally struct {
-		lapsed, marked int
-		remaining      time.Duration
-	}
-	tallies := make(map[uint64]*tally, len(ids))
+// dead leader do not linger; for the others it sets again. A holder that still
+// reaches a majority of coordinators is known to one of any majority, and so is
+// never fenced.
+func (c *Coordinator) probeAll(ctx context.Context, voters []string, ids []uint64, again map[uint64]time.Duration) (lapsed []uint64) {
+	tallies := make(map[uint64]*probed, len(ids))
 	for _, id := range ids {
-		tallies[id] = &tally{}
+		tallies[id] = &probed{}
 	}
-	majority := len(voters)/2 + 1
 	question := func(ctx context.Context, name string) (*pb.ProbeReply, error) {
 		if name == c.Name {
 			return c.Probe(ctx, &pb.ProbeRequest{Sessions: ids})
 		}
 		return c.Peers.Probe(ctx, name, &pb.ProbeRequest{Sessions: ids})
 	}
-	ask(ctx, voters, question, func(_ string, r *pb.ProbeReply) bool {
+	ask(ctx, voters, question, func(_ string, r *pb.ProbeReply) (enough bool) {
 		for _, res := range r.Results {
-			t := tallies[res.Session]
-			if t == nil {
-				continue
-			}
-			if res.Marked {
-				t.marked++
-			}
-			if res.Lapsed {
-				t.lapsed++
-			} else {
-				t.remaining = max(t.remaining, time.Duration(res.RemainingNs))
+			if t := tallies[res.Session]; t != nil {
+				t.add(res)
 			}
 		}
 		for _, t := range tallies {
-			if t.lapsed < majority {
+			if !t.decided(len(voters)) {
 				return false
 			}
 		}
 		return true
 	})
-	again = time.Second
+	majority := len(voters)/2 + 1
 	for _, id := range ids {
 		t := tallies[id]
-		if t.lapsed >= majority || t.marked > 0 {
+		switch {
+		case t.lapsed >= majority || t.marked > 0:
 			lapsed = append(lapsed, id)
-			continue
+		case t.lapsed+len(t.running) >= majority:
+			slices.Sort(t.running) // when enough of them have lapsed
+			again[id] = max(t.running[majority-t.lapsed-1], minEnding)
 		}
-		again = min(again, max(t.remaining, 5*time.Millisecond))
 	}
-	return lapsed, again
+	return lapsed
+}
+
+func (p *probed) add(r *pb.ProbeResult) {
+	if r.Marked {
+		p.marked++
+	}
+	if r.Lapsed {
+		p.lapsed++
+		return
+	}
+	p.running = append(p.running, time.Duration(r.RemainingNs))
 }
 
 // fenceAll asks all voters to fence, and returns the sessions for which a

@@ -156,9 +156,6 @@ func (c *Coordinator) raiseLongestTTL() error {
 // restarted coordinator sees the session open once more.
 func (c *Coordinator) unmarkEnded() error {
 	marks := c.Store.Marks()
-	if len(marks) == 0 {
-		return nil
-	}
 	var done []uint64
 	c.mu.RLock()
 	c.voterMu.Lock()

@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	pb "holdfast/coordinator/api/holdfastpb"
-	"holdfast/coordinator/schedule"
 	"holdfast/fsm"
 )
 
 // Apply creates or changes sets, all or none. With DryRun it only says what
 // would happen.
 func (c *Coordinator) Apply(ctx context.Context, actor string, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
+	if !c.leading.Load() {
+		return nil, c.notLeader() // a follower's state may be behind: its refusal would be no answer
+	}
 	e := fsm.Entry{Actor: actor, Atomic: true}
 	for _, s := range r.Sets {
 		set, err := setFromPB(s)
@@ -112,9 +115,7 @@ func (c *Coordinator) checkMove(r *pb.MoveRequest) (from string, err error) {
 	if r.To == "" {
 		return from, nil
 	}
-	c.schedMu.Lock()
-	ex, err := schedule.Explain(c.scheduleInput(c.state), r.Set)
-	c.schedMu.Unlock()
+	ex, err := c.explain(r.Set)
 	if err != nil {
 		return from, err
 	}
@@ -123,7 +124,7 @@ func (c *Coordinator) checkMove(r *pb.MoveRequest) (from string, err error) {
 			continue
 		}
 		if !cand.Eligible {
-			return from, &fsm.Refusal{Code: fsm.CodeConflict, Message: fmt.Sprintf("%s cannot hold %s now: %s", r.To, r.Set, joinReasons(cand.Reasons))}
+			return from, &fsm.Refusal{Code: fsm.CodeConflict, Message: fmt.Sprintf("%s cannot hold %s now: %s", r.To, r.Set, strings.Join(cand.Reasons, "; "))}
 		}
 		return from, nil
 	}
@@ -188,9 +189,7 @@ func (c *Coordinator) Explain(set string) (*pb.ExplainReply, error) {
 	if !ok {
 		return nil, &fsm.Refusal{Code: fsm.CodeNotFound, Message: fmt.Sprintf("no set %q; `coordctl vip list` shows what there is", set)}
 	}
-	c.schedMu.Lock()
-	ex, err := schedule.Explain(c.scheduleInput(c.state), set)
-	c.schedMu.Unlock()
+	ex, err := c.explain(set)
 	if err != nil {
 		return nil, err
 	}

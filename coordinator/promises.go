@@ -76,9 +76,22 @@ func (c *Coordinator) openSessions(ids []uint64) map[uint64]lease.Session {
 	return open
 }
 
+// maxAsked bounds the sessions of one question.
+const maxAsked = 10_000
+
+func checkAsked(sessions []uint64) error {
+	if len(sessions) > maxAsked {
+		return &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("%d sessions in one question, at most %d", len(sessions), maxAsked)}
+	}
+	return nil
+}
+
 // Probe tells for each session whether this coordinator would agree to fence
 // it now. It marks nothing.
 func (c *Coordinator) Probe(_ context.Context, r *pb.ProbeRequest) (*pb.ProbeReply, error) {
+	if err := checkAsked(r.Sessions); err != nil {
+		return nil, err
+	}
 	open := c.openSessions(r.Sessions)
 	now := c.Boottime()
 	reply := &pb.ProbeReply{}
@@ -100,6 +113,9 @@ func (c *Coordinator) Probe(_ context.Context, r *pb.ProbeRequest) (*pb.ProbeRep
 // Fence agrees to the end of the sessions whose promise here has lapsed. The
 // marks are on disk before the agreements are given.
 func (c *Coordinator) Fence(_ context.Context, r *pb.FenceRequest) (*pb.FenceReply, error) {
+	if err := checkAsked(r.Sessions); err != nil {
+		return nil, err
+	}
 	reply := &pb.FenceReply{Coordinator: c.Name}
 	results := make(map[uint64]*pb.FenceResult, len(r.Sessions))
 	var pending []uint64

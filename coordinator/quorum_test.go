@@ -36,6 +36,8 @@ type quorum struct {
 	cut     map[string]bool // "a>b": calls and datagrams from a to b are lost
 	inbox   map[string][]lease.Answer
 	secrets map[uint64][32]byte
+	wiped   map[string]bool // has no Raft state, though the others do
+	behind  map[string]bool // does not get new entries
 }
 
 func newQuorum(t *testing.T, names ...string) *quorum {
@@ -43,6 +45,7 @@ func newQuorum(t *testing.T, names ...string) *quorum {
 	q := &quorum{
 		t: t, ctx: ctx, begun: time.Now(), names: names, nodes: map[string]*Coordinator{}, logs: map[string]*sharedLog{},
 		stores: map[string]*memStore{}, cut: map[string]bool{}, inbox: map[string][]lease.Answer{}, secrets: map[uint64][32]byte{},
+		wiped: map[string]bool{}, behind: map[string]bool{},
 		entries: [][]byte{nil}, // the first configuration
 	}
 	for _, name := range names {
@@ -216,6 +219,9 @@ func (l *sharedLog) Propose(_ context.Context, data []byte) (any, error) {
 	l.q.mu.Unlock()
 	var out any
 	for _, name := range l.q.names {
+		if l.q.behind[name] {
+			continue
+		}
 		if r := logs[name].apply(index, data); name == l.name {
 			out = r
 		}
@@ -234,7 +240,7 @@ func (l *sharedLog) Info() LogInfo {
 		role = "leader"
 	}
 	n := uint64(len(l.q.entries))
-	return LogInfo{Role: role, Leader: l.q.leader, Term: l.q.term, Applied: n, Last: n, HasState: l.q.leader != ""}
+	return LogInfo{Role: role, Leader: l.q.leader, Term: l.q.term, Applied: n, Last: n, HasState: l.q.leader != "" && !l.q.wiped[l.name]}
 }
 
 func (l *sharedLog) Configuration() Configuration {

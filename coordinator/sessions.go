@@ -12,6 +12,9 @@ import (
 
 // Open opens a session. It gives no lease: only answered renewals do.
 func (c *Coordinator) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenReply, error) {
+	if r.TtlMs < 0 || r.TtlMs > fsm.MaxTTL.Milliseconds() {
+		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("ttl of %d ms: want %s to %s", r.TtlMs, fsm.MinTTL, fsm.MaxTTL)}
+	}
 	op := fsm.OpenSession{Host: r.Host, TTL: time.Duration(r.TtlMs) * time.Millisecond}
 	if n := copy(op.Secret[:], r.Secret); n != len(op.Secret) || n != len(r.Secret) {
 		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("secret must be %d bytes, got %d", len(op.Secret), len(r.Secret))}

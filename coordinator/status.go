@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -241,8 +240,6 @@ func judge(s *pb.StatusReply) {
 		s.Advice = append([]string{"one more coordinator lost means no quorum"}, s.Advice...)
 	}
 }
-
-func joinReasons(reasons []string) string { return strings.Join(reasons, "; ") }
 
 // Summary is the state of this coordinator in one line, for the service
 // manager. It asks nobody.

@@ -44,6 +44,7 @@ package schedule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"holdfast/fsm"
@@ -119,6 +120,10 @@ type sighting struct {
 
 // NewTracker returns a Tracker that has seen nothing.
 func NewTracker() *Tracker { return &Tracker{since: make(map[pair]sighting)} }
+
+// Clone returns an independent copy, for a decision on a state that has not
+// come about yet.
+func (t *Tracker) Clone() *Tracker { return &Tracker{since: maps.Clone(t.since), round: t.round} }
 
 // Observe notes who is eligible in this state, not counting anti-affinity,
 // which is a matter of the others' places and not of the host. [Decide] calls

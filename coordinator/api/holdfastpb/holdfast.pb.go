@@ -1905,8 +1905,8 @@ func (*JoinReply) Descriptor() ([]byte, []int) {
 // coordinator to take part in founding a new cluster of exactly these members.
 type IdentityRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Founder       string                 `protobuf:"bytes,1,opt,name=founder,proto3" json:"founder,omitempty"`
-	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	Founder       string                 `protobuf:"bytes,1,opt,name=founder,proto3" json:"founder,omitempty"` // name "/" identity of its data directory
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"` // names
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1967,8 +1967,9 @@ type IdentityReply struct {
 	LastIndex     uint64                 `protobuf:"varint,8,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
 	LastContactMs int64                  `protobuf:"varint,9,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since it heard its leader, -1 = never
 	Version       string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
-	Quiet         bool                   `protobuf:"varint,11,opt,name=quiet,proto3" json:"quiet,omitempty"`   // in its quiet time: agrees to no fence
-	Founds        bool                   `protobuf:"varint,12,opt,name=founds,proto3" json:"founds,omitempty"` // agrees to found a cluster as asked
+	Quiet         bool                   `protobuf:"varint,11,opt,name=quiet,proto3" json:"quiet,omitempty"`    // in its quiet time: agrees to no fence
+	Founds        bool                   `protobuf:"varint,12,opt,name=founds,proto3" json:"founds,omitempty"`  // agrees to found a cluster as asked
+	Founder       string                 `protobuf:"bytes,13,opt,name=founder,proto3" json:"founder,omitempty"` // the only founder that it agrees to, "" = not asked yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2085,6 +2086,13 @@ func (x *IdentityReply) GetFounds() bool {
 		return x.Founds
 	}
 	return false
+}
+
+func (x *IdentityReply) GetFounder() string {
+	if x != nil {
+		return x.Founder
+	}
+	return ""
 }
 
 type StatusRequest struct {
@@ -4151,7 +4159,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\tJoinReply\"E\n" +
 	"\x0fIdentityRequest\x12\x18\n" +
 	"\afounder\x18\x01 \x01(\tR\afounder\x12\x18\n" +
-	"\amembers\x18\x02 \x03(\tR\amembers\"\xf8\x02\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\"\x92\x03\n" +
 	"\rIdentityReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1b\n" +
@@ -4166,7 +4174,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x14\n" +
 	"\x05quiet\x18\v \x01(\bR\x05quiet\x12\x16\n" +
-	"\x06founds\x18\f \x01(\bR\x06founds\"%\n" +
+	"\x06founds\x18\f \x01(\bR\x06founds\x12\x18\n" +
+	"\afounder\x18\r \x01(\tR\afounder\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xd1\x02\n" +
 	"\x11CoordinatorStatus\x12\x12\n" +
