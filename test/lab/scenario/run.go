@@ -81,7 +81,7 @@ func (s *Stage) measure(ctx context.Context, sc Scenario) (Row, error) {
 	if s.Holder == nil {
 		return Row{}, fmt.Errorf("nobody holds %s", s.Set)
 	}
-	s.say("%s (holder %s)", sc.Title, s.Holder.Name)
+	s.say("fault begins; the holder is %s", s.Holder.Name)
 	began := lab.Now()
 	if err := sc.Fault(ctx, s); err != nil {
 		return Row{}, fmt.Errorf("fault: %w", err)
