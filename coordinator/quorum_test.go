@@ -38,6 +38,7 @@ type quorum struct {
 	secrets map[uint64][32]byte
 	wiped   map[string]bool // has no Raft state, though the others do
 	behind  map[string]bool // does not get new entries
+	mute    map[string]bool // is seen, but answers no call
 }
 
 func newQuorum(t *testing.T, names ...string) *quorum {
@@ -45,7 +46,7 @@ func newQuorum(t *testing.T, names ...string) *quorum {
 	q := &quorum{
 		t: t, ctx: ctx, begun: time.Now(), names: names, nodes: map[string]*Coordinator{}, logs: map[string]*sharedLog{},
 		stores: map[string]*memStore{}, cut: map[string]bool{}, inbox: map[string][]lease.Answer{}, secrets: map[uint64][32]byte{},
-		wiped: map[string]bool{}, behind: map[string]bool{},
+		wiped: map[string]bool{}, behind: map[string]bool{}, mute: map[string]bool{},
 		entries: [][]byte{nil}, // the first configuration
 	}
 	for _, name := range names {
@@ -291,7 +292,7 @@ type calls struct {
 }
 
 func (p calls) to(ctx context.Context, name string) (*Coordinator, error) {
-	if p.q.isCut(p.name, name) {
+	if p.q.isCut(p.name, name) || p.q.mute[name] {
 		<-ctx.Done()
 		return nil, fmt.Errorf("%s to %s: %w", p.name, name, errCut)
 	}
