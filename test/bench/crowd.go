@@ -85,7 +85,7 @@ type played struct {
 	round    lease.Round
 	sent     lease.Time
 	counts   bool // the newest round belongs to the measurement
-	answered int // of the newest round
+	answered int  // of the newest round
 }
 
 func playCrowd(ctx context.Context, config crowdConfig) error {
