@@ -86,7 +86,7 @@ func echo(fd int, host string, stop *atomic.Bool) error {
 			continue
 		}
 		out = marshalAnswer(out, d.data, d.at, host)
-		_ = unix.Sendmsg(fd, out, sourceControl(d.to), from, 0)
+		_ = unix.Sendmsg(fd, out, sourceControl(d.to), from, unix.MSG_DONTWAIT)
 	}
 	return nil
 }
@@ -185,7 +185,9 @@ func (p *prober) send(stop *atomic.Bool) error {
 			if t.Is6() {
 				fd = p.fds[1]
 			}
-			_ = unix.Sendto(fd, probe, 0, sockaddr(netip.AddrPortFrom(t, EchoPort))) // no route, no neighbour: no answer
+			// No route or no neighbour is no answer. It must not wait: while a
+			// neighbour is not resolved, packets to it fill the socket's buffer.
+			_ = unix.Sendto(fd, probe, unix.MSG_DONTWAIT, sockaddr(netip.AddrPortFrom(t, EchoPort)))
 		}
 	}
 	return nil

@@ -118,3 +118,20 @@ func answered(r *Recorder, vip netip.Addr, host string) error {
 func pause(d time.Duration) { sleepUntil(Now().Add(d)) }
 
 var errNoAnswer = errors.New("no answer")
+
+// Probes of an address that nobody has go on at their pace: the packets that
+// wait for a neighbour must not hold the prober up, or its own stall would
+// excuse the gap that it measures.
+func TestProbingNobodyGoesOn(t *testing.T) {
+	n := newNetwork(t)
+	vip := netip.MustParseAddr("10.77.1.1")
+	began := Now()
+	r, err := n.StartRecorder(0, vip)
+	check(t, err)
+	pause(1500 * time.Millisecond)
+	ended := Now()
+	check(t, r.Close())
+	if lost := r.Lost("client1", vip, began, ended); lost < 500 {
+		t.Errorf("%d probes in 1.5 s, 750 are due; stall %v", lost, r.Stall(began, ended))
+	}
+}
