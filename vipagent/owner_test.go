@@ -908,6 +908,32 @@ func TestNoConfirmationWhileRemovalFails(t *testing.T) {
 	})
 }
 
+// An agent that is heard and hears no majority must not go on renewing: nobody
+// could take over from it.
+func TestDeafAgentBeginsNoRounds(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		w.set(func() { w.silent = map[string]bool{"b": true, "c": true}; clear(w.renewals) })
+		time.Sleep(2 * time.Second)
+		rounds := make(map[lease.Round]int)
+		w.set(func() {
+			for _, r := range w.renewals["b"] {
+				rounds[r.Round]++
+			}
+		})
+		if len(rounds) != 1 {
+			t.Errorf("rounds begun, and how often sent: %v", rounds)
+		}
+		w.set(func() { w.silent = nil })
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if s := a.Status(); s.Deadline.Sub(w.now()) < testTTL/2 {
+			t.Errorf("not renewed after the answers came again: %+v at %v", s, w.now())
+		}
+		a.end()
+	})
+}
+
 // A follower answers only when it has applied the session's opening.
 func TestNewSessionIsRenewedQuickly(t *testing.T) {
 	run(t, func(w *world) {
@@ -924,8 +950,8 @@ func TestNewSessionIsRenewedQuickly(t *testing.T) {
 		w.set(func() { w.silent = map[string]bool{"a": true, "b": true, "c": true}; clear(w.renewals) })
 		time.Sleep(3 * time.Second)
 		w.set(func() {
-			if n := len(w.renewals["a"]); n < 15 || n > 20 {
-				t.Errorf("%d rounds in three TTLs, want 18", n)
+			if n := len(w.renewals["a"]); n < 27 || n > 33 {
+				t.Errorf("%d renewals in three TTLs, want 18 in the first one and 6 in each of the others", n)
 			}
 		})
 		a.end()

@@ -21,6 +21,9 @@ const (
 	// only once they have.
 	firstRounds = 10
 	quickRound  = 20 * time.Millisecond
+	// A round without replies from a majority is repeated so many times in the
+	// interval of rounds.
+	repeats = 3
 	// pauseNoted is how late a round must be to be reported as a pause.
 	pauseNoted = 100 * time.Millisecond
 )
@@ -45,6 +48,7 @@ type renewer struct {
 	answered       map[string]lease.Time          // when each coordinator was last heard
 	last           lease.Time                     // of the last round
 	next           lease.Time
+	urgent         bool // the next round is for all sessions, due or not
 
 	back   chan string  // coordinators that answer again after a silence
 	paused atomic.Int64 // longest pause that the owner has not taken yet, ns
@@ -53,7 +57,10 @@ type renewer struct {
 type holding struct {
 	slot   *slot
 	holder *lease.Holder
-	rounds int // begun
+	rounds int // sent, repeated ones too
+	round  lease.Round
+	begun  lease.Time // when round was sent first
+	sent   lease.Time // and when last
 }
 
 func newRenewer(every time.Duration, clock Clock, d Datagrams, wake func()) *renewer {
@@ -158,24 +165,46 @@ func (r *renewer) run(ctx context.Context) {
 		if now >= r.next {
 			r.noteLate(now.Sub(r.next))
 			r.round()
-			r.next = now.Add(r.pause(now))
 			now = r.clock.Now()
+			r.next = r.earliest(now)
 		}
 		timer.Reset(r.next.Sub(now))
 	}
 }
 
-// soon brings the next round forward.
-func (r *renewer) soon() { r.next = min(r.next, max(r.last.Add(minRound), r.clock.Now())) }
+// soon brings the next round of all sessions forward.
+func (r *renewer) soon() {
+	r.urgent = true
+	r.next = min(r.next, max(r.last.Add(minRound), r.clock.Now()))
+}
 
-// pause is the time from one round to the next.
-func (r *renewer) pause(now lease.Time) time.Duration {
-	for _, h := range r.holders {
-		if h.rounds > 0 && h.rounds < firstRounds && h.holder.Lapsed(now) {
-			return min(r.every, quickRound)
-		}
+// earliest is when the next session is due.
+func (r *renewer) earliest(now lease.Time) lease.Time {
+	next := now.Add(r.every)
+	if len(r.names) == 0 {
+		return next // nobody to send to
 	}
-	return r.every
+	for _, h := range r.holders {
+		next = min(next, max(r.due(h, now), now))
+	}
+	return next
+}
+
+// due is when a session's next round, or the repetition of its last one, is to be
+// sent. What has been unanswered for a whole TTL is not worth a hurry.
+func (r *renewer) due(h *holding, now lease.Time) lease.Time {
+	_, again := h.holder.Repeat()
+	switch {
+	case h.rounds == 0:
+		return now
+	case h.rounds < firstRounds && h.holder.Lapsed(now):
+		return h.sent.Add(min(r.every, quickRound))
+	case again && now.Sub(h.begun) < h.slot.TTL:
+		return h.sent.Add(r.every / repeats)
+	case again:
+		return h.sent.Add(r.every)
+	}
+	return h.begun.Add(r.every)
 }
 
 // noteLate reports that this process, or the whole host, stood still.
@@ -186,8 +215,10 @@ func (r *renewer) noteLate(late time.Duration) {
 	}
 }
 
-// round sends one datagram for each session to each coordinator.
+// round sends one datagram for each session that is due to each coordinator.
 func (r *renewer) round() {
+	all := r.urgent
+	r.urgent = false
 	if len(r.holders) == 0 || len(r.names) == 0 {
 		return
 	}
@@ -195,8 +226,10 @@ func (r *renewer) round() {
 	t0 := r.clock.Now()
 	r.last = t0
 	for _, h := range r.holders {
-		round := h.holder.Begin(t0)
-		h.rounds++
+		if !all && r.due(h, t0) > t0 {
+			continue
+		}
+		r.begin(h, t0)
 		for _, name := range r.names {
 			// It answers only for the configuration that it has itself. To one
 			// that has told none yet, the newest known is the best guess; a
@@ -205,9 +238,19 @@ func (r *renewer) round() {
 			if !ok {
 				conf = r.newest
 			}
-			renewal := lease.Renewal{Session: h.slot.ID, Round: round, Configuration: conf.Index}
+			renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Configuration: conf.Index}
 			_ = r.datagrams.Send(name, renewal.Marshal(&h.slot.Secret)) // lost like any datagram
 		}
+	}
+}
+
+// begin begins a round of a session, or takes the last one again if no majority
+// has replied to it (agent rule 2).
+func (r *renewer) begin(h *holding, t0 lease.Time) {
+	h.rounds++
+	h.sent = t0
+	if _, again := h.holder.Repeat(); !again {
+		h.round, h.begun = h.holder.Begin(t0), t0
 	}
 }
 
@@ -228,6 +271,9 @@ func (r *renewer) answer(b []byte) {
 	now := r.clock.Now()
 	r.heard(a.Coordinator, now)
 	deadline, moved := h.holder.Answer(a)
+	if !r.urgent {
+		r.next = r.earliest(now) // with the reply of a majority the next round takes the place of a repetition
+	}
 	if moved {
 		h.slot.publish(now, deadline)
 	}

@@ -23,7 +23,8 @@ type Holder struct {
 	newest   Time   // its send time
 	rounds   [maxRounds]round
 
-	counts   []*count // by when they were last told, oldest first
+	counts   []*count          // by when they were last told, oldest first
+	replied  map[string]uint64 // newest round that a coordinator has replied to, in whatever words
 	heard    map[string]Time
 	deadline Time
 	proven   bool // deadline is set
@@ -46,7 +47,7 @@ type count struct {
 // NewHolder returns the holder of a session that has no deadline: that a session
 // was opened gives no lease (agent rule 1). process is the Process of its rounds.
 func NewHolder(s Session, process uint64) *Holder {
-	return &Holder{session: s, process: process, heard: make(map[string]Time)}
+	return &Holder{session: s, process: process, replied: make(map[string]uint64), heard: make(map[string]Time)}
 }
 
 // Session returns the session held.
@@ -84,6 +85,26 @@ func (h *Holder) Begin(t0 Time) Round {
 	return Round{Process: h.process, Sequence: h.sequence}
 }
 
+// Repeat returns the newest round, to be sent once more, as long as no majority of
+// the configuration that was told last has replied to it; then, and before the
+// first round, it is time to Begin one.
+//
+// A holder that is heard and hears nobody would keep its own session alive with
+// new rounds, though its deadline has passed, and nobody could take over. A round
+// that is repeated is answered again and extends no promise (coordinator rule 1).
+func (h *Holder) Repeat() (Round, bool) {
+	if h.sequence == 0 || len(h.counts) == 0 {
+		return Round{}, false
+	}
+	told, replied := h.counts[len(h.counts)-1].configuration, 0
+	for _, name := range told.Voters {
+		if h.replied[name] == h.sequence {
+			replied++
+		}
+	}
+	return Round{Process: h.process, Sequence: h.sequence}, replied < told.Majority()
+}
+
 // Answer takes a verified answer and returns the deadline, and whether the answer
 // has moved it. It ignores answers to rounds that it does not know (agent rule 2),
 // that are older than the TTL, of another session, and from coordinators that are
@@ -96,6 +117,7 @@ func (h *Holder) Answer(a Answer) (deadline Time, moved bool) {
 	if !ok {
 		return h.deadline, false
 	}
+	h.replied[a.Coordinator] = max(h.replied[a.Coordinator], a.Round.Sequence)
 	if a.Fenced { // no promise: it counts for nothing but itself
 		h.fenced = true
 		return h.deadline, false

@@ -252,3 +252,32 @@ func TestNegativeTimes(t *testing.T) {
 		t.Errorf("deadline %d, moved %v", d, moved)
 	}
 }
+
+func TestRoundIsRepeatedUntilAMajorityHasReplied(t *testing.T) {
+	h := lease.NewHolder(s7, 3)
+	expect := func(sequence uint64, again bool) {
+		t.Helper()
+		if r, got := h.Repeat(); got != again || again && r != (lease.Round{Process: 3, Sequence: sequence}) {
+			t.Errorf("repeat %v: %t, want round %d: %t", r, got, sequence, again)
+		}
+	}
+	expect(0, false) // no round yet
+	r1 := h.Begin(ms(0))
+	expect(1, false) // no configuration yet: nobody to wait for
+	h.SetConfiguration(abc)
+	expect(1, true)
+	h.Answer(answer("a", r1, 1))
+	expect(1, true)
+	h.Answer(answer("x", r1, 1)) // no voter
+	expect(1, true)
+	h.Answer(answer("b", r1, 9)) // for another configuration, but it is there
+	expect(1, false)
+	r2 := h.Begin(ms(100))
+	expect(2, true)
+	expectDeadline(t, h, answer("c", r1, 1), 0, true) // late: good for the deadline alone
+	expect(2, true)
+	h.Answer(lease.Answer{Session: 7, Round: r2, Coordinator: "a", Fenced: true})
+	expect(2, true)
+	h.Answer(answer("b", r2, 1))
+	expect(2, false)
+}

@@ -106,13 +106,16 @@ func (v *Voter) RaiseLongestTTL(ttl time.Duration) { v.longest = max(v.longest, 
 // QuietUntil is the end of the quiet time.
 func (v *Voter) QuietUntil() Time { return v.quiet }
 
-// Verdict says what becomes of a renewal. Everything but Answered and
+// Verdict says what becomes of a renewal. Everything but Answered, Repeated and
 // FencedAnswer is dropped in silence.
 type Verdict uint8
 
 const (
 	// Answered: a promise is recorded; send the answer.
 	Answered Verdict = iota
+	// Repeated: the newest round has come again; send the answer again. The
+	// promise stays as it is.
+	Repeated
 	// FencedAnswer: the session is marked; send the answer, which says so.
 	FencedAnswer
 	// DropConfiguration: it names another configuration than the latest one
@@ -120,7 +123,7 @@ const (
 	DropConfiguration
 	// DropBehind: the previous configuration is not applied yet.
 	DropBehind
-	// DropReplay: a round as new as this one was answered before.
+	// DropReplay: a newer round was answered before.
 	DropReplay
 	// DropPending: the session's mark is being written.
 	DropPending
@@ -132,13 +135,15 @@ const (
 )
 
 // Send says whether there is an answer to send.
-func (d Verdict) Send() bool { return d == Answered || d == FencedAnswer }
+func (d Verdict) Send() bool { return d <= FencedAnswer }
 
 // String is a short lower-case word for logs and metric labels.
 func (d Verdict) String() string {
 	switch d {
 	case Answered:
 		return "answered"
+	case Repeated:
+		return "repeated"
 	case FencedAnswer:
 		return "fenced"
 	case DropConfiguration:
@@ -192,7 +197,12 @@ func (v *Voter) Renew(now Time, s Session, r Renewal) (Answer, Verdict) {
 		v.sessions[s.ID] = rec
 	}
 	// A round that is not newer proves no life: a copy that somebody sends
-	// again later must not keep a dead holder's promise alive.
+	// again later must not keep a dead holder's promise alive. The newest one is
+	// answered again, for the answer may have been lost: what was promised for
+	// it still covers its send time, and nothing is promised anew.
+	if rec.heard && r.Round == rec.round {
+		return v.answer(r, false), Repeated
+	}
 	if rec.heard && !r.Round.Newer(rec.round) {
 		return Answer{}, DropReplay
 	}

@@ -135,7 +135,7 @@ func TestReplayedRoundsAreDropped(t *testing.T) {
 		want lease.Verdict
 	}{
 		{round(5, 2), lease.Answered},
-		{round(5, 2), lease.DropReplay}, // a copy
+		{round(5, 2), lease.Repeated},   // its answer may have been lost
 		{round(5, 1), lease.DropReplay}, // late
 		{round(4, 9), lease.DropReplay}, // of the process before
 		{round(5, 3), lease.Answered},
@@ -144,8 +144,12 @@ func TestReplayedRoundsAreDropped(t *testing.T) {
 	} {
 		expectRenew(t, v, start.Add(time.Duration(i)), c.r, c.want)
 	}
+	expectRenew(t, v, start.Add(500), round(6, 1), lease.Repeated)
 	if _, left := v.Lapsed(start, 7); left != promise+5 {
 		t.Errorf("a replay has prolonged the promise: %v", left)
+	}
+	if at, _ := v.LastRenewal(7); at != start.Add(5) {
+		t.Errorf("a replay passes for a renewal at %v", at)
 	}
 	other := s7
 	other.ID = 8

@@ -59,7 +59,10 @@ func (s *sim) begin(h *session) {
 	if h == nil {
 		return
 	}
-	r := h.holder.Begin(h.agent.clock.at(s.now))
+	r, again := h.holder.Repeat()
+	if !again || s.chance(50) {
+		r = h.holder.Begin(h.agent.clock.at(s.now))
+	}
 	for i, y := range s.nodes {
 		if c, ok := h.agent.told[y.name]; ok && !h.agent.cut[i] {
 			data := lease.Renewal{Session: h.ID, Round: r, Configuration: c.Index}.Marshal(&h.Secret)
