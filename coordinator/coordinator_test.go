@@ -433,6 +433,33 @@ func TestOneUndecidedSessionDelaysNoOther(t *testing.T) {
 	}
 }
 
+// The leader's promise lapses a moment before that of the only other coordinator
+// that can answer: the third one, which cannot, must not hold the takeover up.
+func TestMuteCoordinatorDelaysNoTakeover(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		q.renewFor(3*time.Second, h1, h2)
+		q.setCut("h1", "c2", true)
+		h1.renew()
+		q.pass(8 * time.Millisecond)
+		q.setCut("h1", "c2", false)
+		q.setCut("h1", "c1", true)
+		q.setCut("h1", "c3", true)
+		h1.renew()
+		last := q.now()
+		q.mute["c3"] = true
+		for q.holderOf("web") != "h2" {
+			if took := q.now().Sub(last); took > 1100*time.Millisecond {
+				t.Fatalf("not taken over after %v", took)
+			}
+			q.renewFor(10*time.Millisecond, h2)
+		}
+	})
+}
+
 func TestPreemptDelayBeginsAgainWithALeader(t *testing.T) {
 	inBubble(t, func(t *testing.T, q *quorum) {
 		h1, h2 := q.open("h1"), q.open("h2")

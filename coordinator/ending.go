@@ -15,6 +15,11 @@ import (
 // than a round trip and two fsyncs: whoever misses it is asked again.
 const askLimit = 300 * time.Millisecond
 
+// askPatience is how much longer than a majority the others may take. One that
+// cannot answer must not delay what it is not needed for: its answer is asked
+// for again.
+const askPatience = 20 * time.Millisecond
+
 // endSessions tries to end sessions that have fallen silent: probe, fence,
 // expire (leader rules 1 and 2 of lease/DESIGN.md). It returns, for each of
 // them, after how long it may be looked at again if it is silent still.
@@ -53,7 +58,8 @@ const minEnding = 2 * time.Millisecond
 
 // ask runs one question to each voter at the same time, this coordinator
 // included, and hands each answer to got, one at a time, until got says enough
-// or everybody has answered or the limit is over.
+// or everybody has answered or the limit is over. With the answers of a majority
+// only a little time is left for the others.
 func ask[R any](ctx context.Context, voters []string, question func(ctx context.Context, name string) (R, error), got func(name string, r R) (enough bool)) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -70,13 +76,23 @@ func ask[R any](ctx context.Context, voters []string, question func(ctx context.
 			replies <- reply{name, r, err}
 		})
 	}
+	var patience <-chan time.Time
+	answered := 0
 	for range voters {
 		select {
 		case <-ctx.Done():
 			return
+		case <-patience:
+			return
 		case r := <-replies:
-			if r.err == nil && got(r.name, r.r) {
+			if r.err != nil {
+				continue
+			}
+			if got(r.name, r.r) {
 				return
+			}
+			if answered++; answered == len(voters)/2+1 {
+				patience = time.After(askPatience)
 			}
 		}
 	}
