@@ -8,6 +8,10 @@ import (
 // ErrNoLeader: no leader is known here, so nothing can be changed.
 var ErrNoLeader = errors.New("no leader: a majority of coordinators must be up and reach each other")
 
+// ErrUncertain: the change was handed to the log, and whether it will commit is
+// not known.
+var ErrUncertain = errors.New("the leader was lost meanwhile: the change may be committed or not")
+
 // NotLeaderError tells who leads instead.
 type NotLeaderError struct {
 	Leader string // name

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -101,6 +102,8 @@ func toError(err error) error {
 		return &coordinator.NotLeaderError{Leader: notLeader.Leader}
 	case errors.Is(err, raftnode.ErrNotLeader), errors.Is(err, raftnode.ErrStopped):
 		return coordinator.ErrNoLeader
+	case errors.Is(err, raftnode.ErrUncertain) && !errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w (%w)", coordinator.ErrUncertain, err)
 	}
 	return err
 }

@@ -25,7 +25,7 @@ func toStatus(err error) error {
 	switch {
 	case errors.As(err, &refusal):
 		code = refusalCode(refusal.Code)
-	case errors.As(err, &notLeader), errors.Is(err, coordinator.ErrNoLeader):
+	case errors.As(err, &notLeader), errors.Is(err, coordinator.ErrNoLeader), errors.Is(err, coordinator.ErrUncertain):
 		code = codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded

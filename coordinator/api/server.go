@@ -43,42 +43,53 @@ type server struct {
 	peers *Peers
 }
 
-// onLeader runs a call here, and if somebody else leads, there.
+// onLeader runs a call here, and if somebody else leads, there. While nobody
+// leads, or a connection that a healed partition broke is noticed, it tries
+// again for a while: every command is conditional, so asking twice does no harm.
 func onLeader[Req, Reply any](ctx context.Context, s *server, r Req,
 	here func(context.Context, Req) (Reply, error),
 	there func(context.Context, grpc.ClientConnInterface, Req) (Reply, error),
 ) (Reply, error) {
-	reply, err := here(ctx, r)
-	var notLeader *coordinator.NotLeaderError
-	if !errors.As(err, &notLeader) || len(metadata.ValueFromIncomingContext(ctx, forwardedKey)) > 0 {
-		return reply, toStatus(err)
-	}
-	conn, err := s.peers.conn(notLeader.Leader)
-	if err != nil {
-		return reply, toStatus(errors.Join(notLeader, err))
-	}
-	ctx = metadata.AppendToOutgoingContext(ctx, forwardedKey, s.c.Name, dial.ActorKey, actor(ctx))
-	for try := 1; ; try++ {
-		reply, err = there(ctx, conn, r)
-		// A connection that a healed partition broke is noticed only when it is
-		// used. Every command is conditional, so asking twice does no harm.
-		if status.Code(err) != codes.Unavailable || try == forwardTries {
+	forwarded := len(metadata.ValueFromIncomingContext(ctx, forwardedKey)) > 0
+	for begun := time.Now(); ; {
+		reply, err := here(ctx, r)
+		var notLeader *coordinator.NotLeaderError
+		if errors.As(err, &notLeader) && !forwarded {
+			reply, err = forward(ctx, s, notLeader.Leader, r, there)
+		}
+		if forwarded || !mayPass(err) || time.Since(begun) > patience {
 			return reply, toStatus(err)
 		}
 		select {
 		case <-ctx.Done():
 			return reply, toStatus(err)
-		case <-time.After(forwardPause):
+		case <-time.After(pause):
 		}
 	}
 }
 
-// How often, and after which pause, a call is passed on to a leader that cannot
-// be reached.
+// forward passes a call on to the leader.
+func forward[Req, Reply any](ctx context.Context, s *server, leader string, r Req,
+	there func(context.Context, grpc.ClientConnInterface, Req) (Reply, error),
+) (Reply, error) {
+	conn, err := s.peers.conn(leader)
+	if err != nil {
+		var none Reply
+		return none, errors.Join(coordinator.ErrNoLeader, err)
+	}
+	return there(metadata.AppendToOutgoingContext(ctx, forwardedKey, s.c.Name, dial.ActorKey, actor(ctx)), conn, r)
+}
+
+// How long, and at which interval, a call waits for a leader.
 const (
-	forwardTries = 4
-	forwardPause = 50 * time.Millisecond
+	patience = 1500 * time.Millisecond
+	pause    = 50 * time.Millisecond
 )
+
+// mayPass says whether an error may be gone when there is a leader again.
+func mayPass(err error) bool {
+	return errors.Is(err, coordinator.ErrNoLeader) || errors.Is(err, coordinator.ErrUncertain) || status.Code(err) == codes.Unavailable
+}
 
 // actor names who asks: as the caller says, else by address.
 func actor(ctx context.Context) string {
