@@ -25,20 +25,21 @@ type quorum struct {
 	ctx   context.Context
 	begun time.Time
 
-	mu      sync.Mutex
-	names   []string
-	nodes   map[string]*Coordinator
-	logs    map[string]*sharedLog
-	stores  map[string]*memStore
-	entries [][]byte // entry i has index i+1; nil is a no-op
-	leader  string
-	term    uint64
-	cut     map[string]bool // "a>b": calls and datagrams from a to b are lost
-	inbox   map[string][]lease.Answer
-	secrets map[uint64][32]byte
-	wiped   map[string]bool // has no Raft state, though the others do
-	behind  map[string]bool // does not get new entries
-	mute    map[string]bool // is seen, but answers no call
+	mu        sync.Mutex
+	names     []string
+	nodes     map[string]*Coordinator
+	logs      map[string]*sharedLog
+	stores    map[string]*memStore
+	entries   [][]byte // entry i has index i+1; nil is a no-op
+	leader    string
+	term      uint64
+	cut       map[string]bool // "a>b": calls and datagrams from a to b are lost
+	inbox     map[string][]lease.Answer
+	secrets   map[uint64][32]byte
+	wiped     map[string]bool // has no Raft state, though the others do
+	behind    map[string]bool // does not get new entries
+	proposing sync.Mutex
+	mute      map[string]bool // is seen, but answers no call
 }
 
 func newQuorum(t *testing.T, names ...string) *quorum {
@@ -209,6 +210,8 @@ func (l *sharedLog) apply(index uint64, data []byte) any {
 }
 
 func (l *sharedLog) Propose(_ context.Context, data []byte) (any, error) {
+	l.q.proposing.Lock() // entries are applied in their order
+	defer l.q.proposing.Unlock()
 	l.q.mu.Lock()
 	if l.q.leader != l.name {
 		l.q.mu.Unlock()
