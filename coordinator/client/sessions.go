@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ type Coordinator struct {
 type SessionsConfig struct {
 	Host string // whose views to watch
 	// Coordinators returns all that are known now; it is asked again and
-	// again. Those that views name are used as well.
+	// again. Those that views name are used as well, until they are removed.
 	Coordinators func() []Coordinator
 	Logger       *slog.Logger // nil discards
 	// Dial makes a connection that re-dials by itself; nil = [dial.New].
@@ -53,7 +54,7 @@ type Sessions struct {
 	mu      sync.Mutex
 	peers   map[string]*peer
 	mailbox map[string]*pb.View // newest view of each coordinator, not delivered yet
-	learned map[string]string   // API addresses from views, by name
+	learned *learned            // API addresses from views
 	leader  string
 	term    uint64
 	anybody bool
@@ -80,7 +81,7 @@ func NewSessions(c SessionsConfig) *Sessions {
 	}
 	return &Sessions{
 		config: c, views: make(chan *pb.View), fresh: make(chan struct{}, 1), ready: make(chan struct{}),
-		peers: make(map[string]*peer), mailbox: make(map[string]*pb.View), learned: make(map[string]string),
+		peers: make(map[string]*peer), mailbox: make(map[string]*pb.View), learned: newLearned(),
 	}
 }
 
@@ -145,6 +146,13 @@ func (s *Sessions) takeView() *pb.View {
 	return v
 }
 
+// watchEnded notes that a coordinator says no more what it knows.
+func (s *Sessions) watchEnded(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.learned.gone(name)
+}
+
 // putView takes in a view.
 func (s *Sessions) putView(name string, v *pb.View) {
 	s.mu.Lock()
@@ -152,11 +160,7 @@ func (s *Sessions) putView(name string, v *pb.View) {
 	if v.Term >= s.term && v.Leader != "" {
 		s.term, s.leader = v.Term, v.Leader
 	}
-	for _, m := range v.GetConfiguration().GetMembers() {
-		if m.Name != "" && m.ApiAddress != "" {
-			s.learned[m.Name] = m.ApiAddress
-		}
-	}
+	s.learned.see(name, v.GetConfiguration())
 	s.mu.Unlock()
 	select {
 	case s.fresh <- struct{}{}:
@@ -169,10 +173,7 @@ func (s *Sessions) seek(ctx context.Context, wg *sync.WaitGroup) {
 	known := s.config.Coordinators()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := make(map[string]string, len(known))
-	for name, api := range s.learned {
-		now[name] = api
-	}
+	now := maps.Clone(s.learned.addresses())
 	for _, c := range known {
 		if c.Name != "" && c.API != "" {
 			now[c.Name] = c.API
@@ -245,6 +246,7 @@ func (s *Sessions) watchOnce(ctx context.Context, p *peer) (got bool) {
 	if err != nil {
 		return false
 	}
+	defer s.watchEnded(p.Name)
 	for {
 		v, err := stream.Recv()
 		if err != nil {
