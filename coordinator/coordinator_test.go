@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -563,6 +564,158 @@ func TestNumbersThatDoNotFit(t *testing.T) {
 		}
 		if _, err := q.node().Probe(q.ctx, &pb.ProbeRequest{Sessions: make([]uint64, maxAsked+1)}); err == nil {
 			t.Error("endless question accepted")
+		}
+	})
+}
+
+// A holder that too few coordinators hear, or that does not hear their answers,
+// has no lease. Those who do hear it must not keep everybody else from it.
+func TestHolderWithoutALeaseIsReplaced(t *testing.T) {
+	for name, cuts := range map[string][]string{
+		"only the leader hears it":      {"h1>c2", "h1>c3"},
+		"only a follower hears it":      {"h1>c1", "h1>c3"},
+		"it hears only the leader":      {"c2>agent/h1", "c3>agent/h1"},
+		"it hears nobody":               {"c1>agent/h1", "c2>agent/h1", "c3>agent/h1"},
+		"one hears it, it hears nobody": {"h1>c2", "h1>c3", "c1>agent/h1"},
+		"nobody hears it":               {"h1>c1", "h1>c2", "h1>c3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, q *quorum) {
+				h1, h2 := q.open("h1"), q.open("h2")
+				h1.renew()
+				h2.renew()
+				q.put(web())
+				q.renewFor(3*time.Second, h1, h2)
+				fault := q.now()
+				for _, c := range cuts {
+					from, to, _ := strings.Cut(c, ">")
+					q.setCut(from, to, true)
+				}
+				next := fault
+				for q.holderOf("web") != "h2" {
+					if q.now() >= next {
+						h1.renew()
+						h2.renew()
+						next = next.Add(150 * time.Millisecond)
+					}
+					q.pass(10 * time.Millisecond)
+					if q.now().Sub(fault) > 10*time.Second {
+						t.Fatal("never taken over")
+					}
+				}
+				if !h1.Lapsed(q.now()) {
+					t.Error("taken over from a holder that has a lease")
+				}
+				// One promise after the last round that could be answered, and
+				// that can begin one interval into the fault.
+				if took := q.now().Sub(fault); took > 1200*time.Millisecond {
+					t.Errorf("taken over after %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Its session ended, such a host opens another one over the calls that still
+// work, and the leader hears that one too.
+func TestHostWithoutALeaseIsGivenNothing(t *testing.T) {
+	for name, preempt := range map[string]bool{"preempting": true, "not preempting": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, q *quorum) {
+				h1, h2 := q.open("h1"), q.open("h2")
+				h1.renew()
+				h2.renew()
+				set := web()
+				set.Preempt = preempt
+				q.put(set)
+				q.renewFor(2*time.Second, h1, h2)
+				q.setCut("h1", "c2", true)
+				q.setCut("h1", "c3", true)
+				q.renewFor(1500*time.Millisecond, h1, h2)
+				if got := q.holderOf("web"); got != "h2" {
+					t.Fatalf("holder %q, want h2", got)
+				}
+				granted := len(q.changesOf("grant"))
+				for end := q.now().Add(20 * time.Second); q.now() < end; {
+					if open := q.node().View("h1").Sessions; len(open) == 0 {
+						h1 = q.open("h1")
+					}
+					q.renewFor(300*time.Millisecond, h1, h2)
+				}
+				if n := len(q.changesOf("grant")); n != granted {
+					t.Errorf("%d grants while h1 had no lease", n-granted)
+				}
+				if n := len(q.changesOf("recall")); n != 0 {
+					t.Errorf("%d recalls in favour of h1, which had no lease", n)
+				}
+				q.setCut("h1", "c2", false)
+				if len(q.node().View("h1").Sessions) == 0 {
+					h1 = q.open("h1")
+				}
+				q.renewFor(2*time.Second, h1, h2)
+				if h1.Lapsed(q.now()) {
+					t.Fatal("heard by a majority again, and no lease")
+				}
+				if n := len(q.changesOf("recall")); preempt != (n == 1) {
+					t.Errorf("%d recalls in favour of h1 after it came back, preempt is %t", n, preempt)
+				}
+			})
+		})
+	}
+}
+
+func TestStatusOfAHolderWithoutALease(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1 := q.open("h1")
+		h1.renew()
+		q.put(web())
+		q.renewFor(2*time.Second, h1)
+		expect := func(name, verdict, reason string) {
+			t.Helper()
+			v := q.nodes[name].Status(q.ctx).Vips[0]
+			if v.Verdict != verdict || !strings.Contains(v.Reason, reason) || verdict == "lapsing" && v.LeaseLeftMs > 0 {
+				t.Errorf("%s says %s, %d ms left: %q", name, v.Verdict, v.LeaseLeftMs, v.Reason)
+			}
+		}
+		expect("c2", "held", "")
+		for _, name := range q.names {
+			q.setCut(name, "agent/h1", true)
+		}
+		q.setCut("c1", "c2", true) // the session cannot be ended
+		q.setCut("c1", "c3", true)
+		q.renewFor(1500*time.Millisecond, h1)
+		expect("c1", "lapsing", "no new renewal from its holder for 1.")
+		q.start("c2") // it has forgotten that it heard the round before
+		expect("c2", "lapsing", "has not heard its holder yet")
+		h1.renew()
+		expect("c2", "lapsing", "which has no lease")
+		q.setCut("c2", "agent/h1", false)
+		q.setCut("c3", "agent/h1", false)
+		q.renewFor(300*time.Millisecond, h1)
+		expect("c2", "held", "")
+	})
+}
+
+// The leader's own promise is one of three: that it hears a holder which has
+// lapsed must not make it wait.
+func TestLeaderThatHearsAHolderWithoutALeaseDoesNotWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		h1, h2 := q.open("h1"), q.open("h2")
+		h1.renew()
+		h2.renew()
+		q.put(web())
+		q.renewFor(3*time.Second, h1, h2)
+		h1.renew()
+		for _, name := range q.names {
+			q.setCut("h1", name, true)
+		}
+		q.renewFor(900*time.Millisecond, h1, h2)
+		q.pass(h1.Deadline().Sub(q.now()) + time.Millisecond)
+		q.setCut("h1", "c1", false)
+		h1.renew() // the round that nobody has heard yet
+		q.pass(20 * time.Millisecond)
+		if got := q.holderOf("web"); got != "h2" {
+			t.Errorf("holder %q 20 ms after its lease, want h2: a majority can end it", got)
 		}
 	})
 }

@@ -45,12 +45,12 @@ func (c *Coordinator) renew(now lease.Time, r lease.UnverifiedRenewal) ([]byte, 
 	}
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	lapsed, _ := c.voter.Lapsed(now, renewal.Session)
+	wasProven, _ := c.voter.Proven(now, renewal.Session)
 	answer, verdict := c.voter.Renew(now, leaseSession(s), renewal)
 	if !verdict.Send() {
 		return nil, fmt.Errorf("dropped: %s", verdict)
 	}
-	if verdict == lease.Answered && lapsed {
+	if proven, _ := c.voter.Proven(now, renewal.Session); proven && !wasProven {
 		c.wake() // a host came alive: the scheduler may want to use it
 	}
 	return answer.Marshal(&s.Secret)
@@ -163,14 +163,16 @@ func setFenceResult(res *pb.FenceResult, out lease.FenceOutcome) {
 }
 
 // silence tells for how long the session may still be silent before this
-// coordinator has evidence that its holder is gone: its own promise has
-// lapsed, and the session has been within hearing for one promise. A
-// follower's table is as good as a leader's, so an election restarts nothing;
-// a restart does, because firstSeen does.
+// coordinator has evidence that its holder may not act any more: no renewal
+// that was sent under a lease has come for one promise, and the session has
+// been within hearing, and could have won a lease, for as long. A holder that only
+// this coordinator hears is silent too. A follower's table is as good as a
+// leader's, so an election restarts nothing; a restart does, because
+// firstSeen does.
 func (c *Coordinator) silence(now lease.Time, s *fsm.Session) (left time.Duration) {
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	_, left = c.voter.Lapsed(now, uint64(s.ID))
+	_, left = c.voter.Proven(now, uint64(s.ID))
 	seen, ok := c.firstSeen[s.ID]
 	if !ok {
 		seen = now
@@ -179,10 +181,13 @@ func (c *Coordinator) silence(now lease.Time, s *fsm.Session) (left time.Duratio
 	return max(left, heard, 0)
 }
 
-// live reports whether this coordinator has a promise running for the session.
+// live reports whether the session has a lease as far as this coordinator
+// knows: within one promise it has answered a renewal that was sent under one. A
+// host that is heard here and has no lease can hold nothing, so to give it
+// something would only take that from everybody.
 func (c *Coordinator) live(now lease.Time, id fsm.SessionID) bool {
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	lapsed, _ := c.voter.Lapsed(now, uint64(id))
-	return !lapsed
+	proven, _ := c.voter.Proven(now, uint64(id))
+	return proven
 }

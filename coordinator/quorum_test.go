@@ -132,14 +132,27 @@ func (q *quorum) open(host string) *holder {
 	return h
 }
 
-// renew sends one round to the coordinators that it reaches and takes their answers.
+// renew sends one round to the coordinators that it reaches and takes their
+// answers, and a second one at once if the first has brought a lease, as agents do.
 func (h *holder) renew() {
-	round := h.Begin(h.q.now())
+	had := !h.Lapsed(h.q.now())
+	h.send(had)
+	if !had && !h.Lapsed(h.q.now()) {
+		h.send(true)
+	}
+}
+
+// send sends one round, or the last one again if it has brought nothing.
+func (h *holder) send(proven bool) {
+	round, again := h.Repeat()
+	if !again {
+		round = h.Begin(h.q.now())
+	}
 	for _, name := range h.q.names {
 		if h.q.isCut(h.host, name) {
 			continue
 		}
-		d := lease.Renewal{Session: h.id, Round: round, Configuration: 1}.Marshal(&h.secret)
+		d := lease.Renewal{Session: h.id, Round: round, Configuration: 1, Proven: proven}.Marshal(&h.secret)
 		h.q.nodes[name].HandleDatagram("agent/"+h.host, d)
 	}
 	h.q.mu.Lock()

@@ -185,7 +185,10 @@ func (c *Coordinator) vipStatus(set *fsm.Set) *pb.VIPStatus {
 	case !heard:
 		v.Verdict, v.Reason = "lapsing", c.Name+" has not heard its holder yet"
 	case v.LeaseLeftMs == 0:
-		v.Verdict, v.Reason = "lapsing", fmt.Sprintf("%s has not heard its holder for %s", c.Name, age.Round(time.Millisecond))
+		v.Verdict, v.Reason = "lapsing", fmt.Sprintf("%s has had no new renewal from its holder for %s", c.Name, age.Round(time.Millisecond))
+	case !c.live(now, g.Session):
+		v.Verdict, v.LeaseLeftMs = "lapsing", 0
+		v.Reason = c.Name + " hears its holder, which has no lease: too few coordinators hear it, or their answers do not reach it"
 	}
 	return v
 }

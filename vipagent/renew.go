@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,8 @@ const (
 	// only once they have.
 	firstRounds = 10
 	quickRound  = 20 * time.Millisecond
-	// A round without replies from a majority is repeated so many times in the
-	// interval of rounds.
+	// A round that has proven no deadline is repeated so many times in the interval
+	// of rounds.
 	repeats = 3
 	// pauseNoted is how late a round must be to be reported as a pause.
 	pauseNoted = 100 * time.Millisecond
@@ -43,7 +44,8 @@ type renewer struct {
 
 	holders        map[uint64]*holding
 	configurations map[string]lease.Configuration // what each coordinator has told last
-	names          []string                       // voters of all those, sorted
+	basis          lease.Configuration            // under which a lease was proven last; Index 0 = none, or it has lapsed
+	names          []string                       // whom to renew with, sorted
 	newest         lease.Configuration            // told with the highest index
 	answered       map[string]lease.Time          // when each coordinator was last heard
 	last           lease.Time                     // of the last round
@@ -123,12 +125,7 @@ func (r *renewer) told(coordinator string, c *pb.Configuration) {
 		if conf.Index >= r.newest.Index {
 			r.newest = conf
 		}
-		r.names = r.names[:0]
-		for _, told := range r.configurations {
-			r.names = append(r.names, told.Voters...)
-		}
-		slices.Sort(r.names)
-		r.names = slices.Compact(r.names)
+		r.choose()
 		for _, h := range r.holders {
 			h.holder.SetConfiguration(conf)
 		}
@@ -136,6 +133,50 @@ func (r *renewer) told(coordinator string, c *pb.Configuration) {
 			r.soon()
 		}
 	})
+}
+
+// choose says whom to renew with: the voters of every configuration that some
+// coordinator goes by. While a lease is proven under one of them, older ones do not
+// count: whoever only they name has been removed. Without a lease all count, for
+// then nobody knows which of them still has a majority.
+func (r *renewer) choose() {
+	r.names = append(r.names[:0], r.basis.Voters...)
+	for _, told := range r.configurations {
+		if told.Index >= r.basis.Index {
+			r.names = append(r.names, told.Voters...)
+		}
+	}
+	slices.Sort(r.names)
+	r.names = slices.Compact(r.names)
+}
+
+// base notes the configuration under which an answer has moved a deadline, and
+// forgets the coordinators that are not in it any more.
+func (r *renewer) base(a lease.Answer) {
+	c, ok := r.configurations[a.Coordinator]
+	if !ok || c.Index != a.Configuration || c.Index == r.basis.Index {
+		return
+	}
+	r.basis = c
+	r.choose()
+	maps.DeleteFunc(r.configurations, func(name string, told lease.Configuration) bool {
+		return told.Index < c.Index && !slices.Contains(r.names, name)
+	})
+	maps.DeleteFunc(r.answered, func(name string, _ lease.Time) bool { return !slices.Contains(r.names, name) })
+}
+
+// unbase lets all configurations count again when every lease has lapsed.
+func (r *renewer) unbase(now lease.Time) {
+	if r.basis.Index == 0 {
+		return
+	}
+	for _, h := range r.holders {
+		if !h.holder.Lapsed(now) {
+			return
+		}
+	}
+	r.basis = lease.Configuration{}
+	r.choose()
 }
 
 // datagram queues an answer.
@@ -182,7 +223,7 @@ func (r *renewer) soon() {
 func (r *renewer) earliest(now lease.Time) lease.Time {
 	next := now.Add(r.every)
 	if len(r.names) == 0 {
-		return next // nobody to send to
+		return next // nobody to send to: the first configuration makes it urgent
 	}
 	for _, h := range r.holders {
 		next = min(next, max(r.due(h, now), now))
@@ -225,11 +266,13 @@ func (r *renewer) round() {
 	// Agent rule 1: read before the first datagram leaves, and all that counts.
 	t0 := r.clock.Now()
 	r.last = t0
+	r.unbase(t0)
 	for _, h := range r.holders {
 		if !all && r.due(h, t0) > t0 {
 			continue
 		}
 		r.begin(h, t0)
+		proven := !h.holder.Lapsed(t0)
 		for _, name := range r.names {
 			// It answers only for the configuration that it has itself. To one
 			// that has told none yet, the newest known is the best guess; a
@@ -238,14 +281,14 @@ func (r *renewer) round() {
 			if !ok {
 				conf = r.newest
 			}
-			renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Configuration: conf.Index}
+			renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Configuration: conf.Index, Proven: proven}
 			_ = r.datagrams.Send(name, renewal.Marshal(&h.slot.Secret)) // lost like any datagram
 		}
 	}
 }
 
-// begin begins a round of a session, or takes the last one again if no majority
-// has replied to it (agent rule 2).
+// begin begins a round of a session, or takes the last one again if it has proven
+// no deadline (agent rule 2).
 func (r *renewer) begin(h *holding, t0 lease.Time) {
 	h.rounds++
 	h.sent = t0
@@ -270,12 +313,18 @@ func (r *renewer) answer(b []byte) {
 	}
 	now := r.clock.Now()
 	r.heard(a.Coordinator, now)
+	lapsed := h.holder.Lapsed(now)
 	deadline, moved := h.holder.Answer(a)
-	if !r.urgent {
-		r.next = r.earliest(now) // with the reply of a majority the next round takes the place of a repetition
-	}
 	if moved {
 		h.slot.publish(now, deadline)
+		r.base(a)
+	}
+	if moved && lapsed {
+		// The coordinators do not know yet that there is a lease, and without
+		// one a host is of no use to them.
+		r.soon()
+	} else if !r.urgent {
+		r.next = r.earliest(now) // a new round takes the place of a repetition
 	}
 	if h.holder.Fenced() && !h.slot.fenced.Swap(true) || moved {
 		r.wake()

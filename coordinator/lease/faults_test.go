@@ -20,7 +20,7 @@ type fault struct {
 	markInMemory, markNotSticky, markDeletedEarly                 bool
 	noRate, halfRate, clockBeforeReceipt, closedAnswered          bool
 	answersTogether, agreementsTogether, anyConfiguration, behind bool
-	noWait, ownLongestOnly                                        bool
+	noWait, ownLongestOnly, repeatCounts, unprovenIsLapsed        bool
 }
 
 // faults are the mistakes that the simulation must find; a fault that it does not
@@ -31,6 +31,7 @@ var faults = []struct {
 }{
 	{"counting from receipt", fault{fromReceipt: true}},
 	{"largest instead of majority-th send time", fault{largest: true}},
+	{"a repeated round counts from when it was repeated", fault{repeatCounts: true}},
 	{"opening a session gives a lease", fault{openLeases: true}},
 	{"an adopted session is taken for valid", fault{adoptedValid: true}},
 	{"round numbers start again", fault{roundsAgain: true}},
@@ -39,6 +40,7 @@ var faults = []struct {
 	{"fence by one of three", fault{oneOfThree: true}},
 	{"expire without fence", fault{noFence: true}},
 	{"fence before the promise has lapsed", fault{promiseIgnored: true}},
+	{"fence because the last renewal was not proven", fault{unprovenIsLapsed: true}},
 	{"mark in memory only", fault{markInMemory: true}},
 	{"mark not sticky", fault{markNotSticky: true}},
 	{"mark deleted from disk before a snapshot has the end", fault{markDeletedEarly: true}},

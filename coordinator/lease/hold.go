@@ -23,8 +23,7 @@ type Holder struct {
 	newest   Time   // its send time
 	rounds   [maxRounds]round
 
-	counts   []*count          // by when they were last told, oldest first
-	replied  map[string]uint64 // newest round that a coordinator has replied to, in whatever words
+	counts   []*count // by when they were last told, oldest first
 	heard    map[string]Time
 	deadline Time
 	proven   bool // deadline is set
@@ -47,7 +46,7 @@ type count struct {
 // NewHolder returns the holder of a session that has no deadline: that a session
 // was opened gives no lease (agent rule 1). process is the Process of its rounds.
 func NewHolder(s Session, process uint64) *Holder {
-	return &Holder{session: s, process: process, replied: make(map[string]uint64), heard: make(map[string]Time)}
+	return &Holder{session: s, process: process, heard: make(map[string]Time)}
 }
 
 // Session returns the session held.
@@ -85,24 +84,18 @@ func (h *Holder) Begin(t0 Time) Round {
 	return Round{Process: h.process, Sequence: h.sequence}
 }
 
-// Repeat returns the newest round, to be sent once more, as long as no majority of
-// the configuration that was told last has replied to it; then, and before the
-// first round, it is time to Begin one.
+// Repeat returns the newest round, to be sent once more, as long as it has not proven a
+// deadline; then, and before the first round, it is time to Begin one.
 //
-// A holder that is heard and hears nobody would keep its own session alive with
-// new rounds, though its deadline has passed, and nobody could take over. A round
-// that is repeated is answered again and extends no promise (coordinator rule 1).
+// A holder that is heard and hears nobody, or that too few hear, would keep promises
+// alive with new rounds though its own deadline has passed, and nobody could take
+// over. A round that is repeated is answered again and extends no promise
+// (coordinator rule 1).
 func (h *Holder) Repeat() (Round, bool) {
-	if h.sequence == 0 || len(h.counts) == 0 {
+	if h.sequence == 0 || h.proven && h.deadline >= h.newest.Add(h.session.TTL) {
 		return Round{}, false
 	}
-	told, replied := h.counts[len(h.counts)-1].configuration, 0
-	for _, name := range told.Voters {
-		if h.replied[name] == h.sequence {
-			replied++
-		}
-	}
-	return Round{Process: h.process, Sequence: h.sequence}, replied < told.Majority()
+	return Round{Process: h.process, Sequence: h.sequence}, true
 }
 
 // Answer takes a verified answer and returns the deadline, and whether the answer
@@ -117,7 +110,6 @@ func (h *Holder) Answer(a Answer) (deadline Time, moved bool) {
 	if !ok {
 		return h.deadline, false
 	}
-	h.replied[a.Coordinator] = max(h.replied[a.Coordinator], a.Round.Sequence)
 	if a.Fenced { // no promise: it counts for nothing but itself
 		h.fenced = true
 		return h.deadline, false

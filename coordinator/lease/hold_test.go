@@ -253,7 +253,7 @@ func TestNegativeTimes(t *testing.T) {
 	}
 }
 
-func TestRoundIsRepeatedUntilAMajorityHasReplied(t *testing.T) {
+func TestAgentRule2RoundIsRepeatedUntilItProvesADeadline(t *testing.T) {
 	h := lease.NewHolder(s7, 3)
 	expect := func(sequence uint64, again bool) {
 		t.Helper()
@@ -262,22 +262,31 @@ func TestRoundIsRepeatedUntilAMajorityHasReplied(t *testing.T) {
 		}
 	}
 	expect(0, false) // no round yet
+	h.Adopt(ms(900)) // of a former process: no round of this one
+	expect(0, false)
 	r1 := h.Begin(ms(0))
-	expect(1, false) // no configuration yet: nobody to wait for
+	expect(1, true) // no configuration yet
 	h.SetConfiguration(abc)
-	expect(1, true)
+	h.SetConfiguration(lease.Configuration{Index: 9, Voters: []string{"x"}}) // whoever tells that has left
 	h.Answer(answer("a", r1, 1))
 	expect(1, true)
-	h.Answer(answer("x", r1, 1)) // no voter
+	h.Answer(answer("y", r1, 1)) // no voter
+	h.Answer(lease.Answer{Session: 7, Round: r1, Configuration: 1, Coordinator: "b", Fenced: true})
 	expect(1, true)
-	h.Answer(answer("b", r1, 9)) // for another configuration, but it is there
+	h.Answer(answer("b", r1, 1))
 	expect(1, false)
 	r2 := h.Begin(ms(100))
 	expect(2, true)
-	expectDeadline(t, h, answer("c", r1, 1), 0, true) // late: good for the deadline alone
+	h.Answer(answer("c", r1, 1)) // late, and of the round before
 	expect(2, true)
-	h.Answer(lease.Answer{Session: 7, Round: r2, Coordinator: "a", Fenced: true})
+	h.Answer(answer("c", r2, 1))
 	expect(2, true)
-	h.Answer(answer("b", r2, 1))
+	h.Answer(answer("a", r2, 1))
 	expect(2, false)
+	// Long after the deadline an answer shows that a majority is there again.
+	r3 := h.Begin(ms(200))
+	h.Answer(answer("a", r3, 1))
+	expect(3, true)
+	expectDeadline(t, h, answer("b", r3, 1), 200, true)
+	expect(3, false)
 }

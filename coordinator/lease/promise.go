@@ -30,6 +30,7 @@ type Voter struct {
 type record struct {
 	end     Time // of the promise; never moves backwards
 	renewed Time // when the last renewal was answered
+	proven  Time // end of the promise for the last one that said it is proven
 	round   Round
 	heard   bool // end, renewed and round are set
 	mark    mark
@@ -207,11 +208,14 @@ func (v *Voter) Renew(now Time, s Session, r Renewal) (Answer, Verdict) {
 		return Answer{}, DropReplay
 	}
 	// Rule 1: the promise, which never moves backwards, then the answer.
-	end := now.Add(v.params.Promise(s.TTL))
+	end, proven := now.Add(v.params.Promise(s.TTL)), rec.proven
 	if rec.heard {
 		end, now = max(end, rec.end), max(now, rec.renewed)
 	}
-	*rec = record{end: end, renewed: now, round: r.Round, heard: true}
+	if r.Proven {
+		proven = end
+	}
+	*rec = record{end: end, renewed: now, proven: proven, round: r.Round, heard: true}
 	return v.answer(r, false), Answered
 }
 
@@ -251,6 +255,20 @@ func (v *Voter) Lapsed(now Time, session uint64) (lapsed bool, remaining time.Du
 		return true, 0
 	}
 	return false, rec.end.Sub(now)
+}
+
+// Proven says whether a renewal that was sent under a lease has been answered here
+// within one promise, and if so how long that lasts, which is never longer than
+// the promise. A session whose promise goes on without it is heard here, and by too few
+// others, or does not hear them: its holder may not act. This is evidence for
+// a probe and for who can be of use (leader rule 1), never a reason to end
+// anything.
+func (v *Voter) Proven(now Time, session uint64) (proven bool, remaining time.Duration) {
+	rec := v.sessions[session]
+	if rec == nil || now >= rec.proven {
+		return false, 0
+	}
+	return true, rec.proven.Sub(now)
 }
 
 // LastRenewal is when a renewal of the session was last answered with a promise.

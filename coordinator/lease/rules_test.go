@@ -123,6 +123,43 @@ func TestCoordinatorRule1PromiseNeverMovesBackwards(t *testing.T) {
 	}
 }
 
+func TestLeaderRule1ProvenIsEvidence(t *testing.T) {
+	v := newVoter()
+	expect := func(at time.Duration, want time.Duration) {
+		t.Helper()
+		if proven, left := v.Proven(start.Add(at), 7); proven != (want > 0) || left != want {
+			t.Errorf("after %v: proven %v for %v, want %v", at, proven, left, want)
+		}
+	}
+	renew := func(at time.Duration, sequence uint64, proven bool, want lease.Verdict) {
+		t.Helper()
+		r := renewal(sequence)
+		r.Proven = proven
+		expectRenew(t, v, start.Add(at), r, want)
+	}
+	expect(0, 0)                       // nothing was heard
+	renew(0, 1, false, lease.Answered) // its first round: it cannot have a lease yet
+	expect(0, 0)
+	renew(10, 1, true, lease.Repeated) // a copy is no news
+	expect(10, 0)
+	renew(20, 2, true, lease.Answered)
+	expect(20, promise)
+	renew(30, 3, false, lease.Answered) // heard, but it has lapsed
+	expect(30, promise-10)
+	if _, left := v.Lapsed(start.Add(30), 7); left != promise {
+		t.Errorf("a renewal that was not proven is promised %v, want %v", left, promise)
+	}
+	renew(25, 4, true, lease.Answered) // clocks that were read in another order
+	expect(30, promise)
+	expect(30+promise-1, 1)
+	expect(30+promise, 0)
+	// The evidence ends nothing: the promise does not care for it.
+	renew(40, 5, false, lease.Answered)
+	expectFence(t, v.Fence(start.Add(30+promise), s7), lease.RefusedPromise, 10)
+	v.Forget(7)
+	expect(30, 0)
+}
+
 func TestReplayedRoundsAreDropped(t *testing.T) {
 	v := newVoter()
 	round := func(process, sequence uint64) lease.Renewal {

@@ -23,10 +23,21 @@ func (s *sim) openOne(x *node) {
 	s.propose(x, entry{kind: open, agent: s.rng.IntN(len(s.agents)), ttl: ttl >> s.rng.IntN(2)})
 }
 
+// onWire is the round whose number a faulty holder has sent for r.
+func (h *session) onWire(r lease.Round) lease.Round {
+	for wire, counted := range h.counted {
+		if counted == r {
+			return wire
+		}
+	}
+	return r
+}
+
 // opened creates the session when its entry has committed.
 func (s *sim) opened(id uint64, e entry) {
 	a := s.agents[e.agent]
-	h := &session{Session: lease.Session{ID: id, TTL: e.ttl, Secret: [32]byte{byte(id)}}, agent: a, process: 1}
+	h := &session{Session: lease.Session{ID: id, TTL: e.ttl, Secret: [32]byte{byte(id)}}, agent: a, process: 1,
+		counted: make(map[lease.Round]lease.Round)}
 	h.holder = lease.NewHolder(h.Session, h.process)
 	for _, y := range s.nodes {
 		if c, ok := a.told[y.name]; ok {
@@ -59,13 +70,21 @@ func (s *sim) begin(h *session) {
 	if h == nil {
 		return
 	}
+	now := h.agent.clock.at(s.now)
 	r, again := h.holder.Repeat()
-	if !again || s.chance(50) {
-		r = h.holder.Begin(h.agent.clock.at(s.now))
+	switch {
+	case !again || s.chance(50):
+		r = h.holder.Begin(now)
+	case s.fault.repeatCounts:
+		wire := h.onWire(r)
+		h.counted[wire] = h.holder.Begin(now)
+		r = wire
 	}
 	for i, y := range s.nodes {
 		if c, ok := h.agent.told[y.name]; ok && !h.agent.cut[i] {
-			data := lease.Renewal{Session: h.ID, Round: r, Configuration: c.Index}.Marshal(&h.Secret)
+			// Whatever it says: what it says is evidence, and no proof rests on it.
+			proven := s.chance(50)
+			data := lease.Renewal{Session: h.ID, Round: r, Configuration: c.Index, Proven: proven}.Marshal(&h.Secret)
 			s.renewals = append(s.renewals, datagram{h, y, data})
 		}
 	}
@@ -199,6 +218,10 @@ func (s *sim) distort(h *session, a lease.Answer) []lease.Answer {
 	switch {
 	case s.fault.fromReceipt:
 		all[0].Round = h.holder.Begin(h.agent.clock.at(s.now))
+	case s.fault.repeatCounts:
+		if r, ok := h.counted[a.Round]; ok {
+			all[0].Round = r
+		}
 	case s.fault.largest:
 		for _, y := range s.nodes {
 			a.Coordinator = y.name
@@ -257,6 +280,9 @@ func (s *sim) fenceOne(y *node, h *session) {
 	}
 	now, of := y.clock.at(s.now), s.asked(h)
 	if s.fault.promiseIgnored {
+		y.voter.Forget(h.ID)
+	}
+	if proven, _ := y.voter.Proven(now, h.ID); s.fault.unprovenIsLapsed && !proven && !y.marks[h.ID] {
 		y.voter.Forget(h.ID)
 	}
 	probe := y.voter.Probe(now, of)

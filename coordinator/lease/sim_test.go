@@ -43,10 +43,11 @@ type session struct {
 	agent   *agent
 	holder  *lease.Holder
 	process uint64
-	file    lease.Time // deadline in the session file
-	max     lease.Time // latest deadline ever computed, by any process
-	held    bool       // max is set
-	ended   uint64     // index of the entry that ended it, 0 = open
+	file    lease.Time                  // deadline in the session file
+	max     lease.Time                  // latest deadline ever computed, by any process
+	held    bool                        // max is set
+	counted map[lease.Round]lease.Round // by a faulty holder: number on the wire -> what its answers count for
+	ended   uint64                      // index of the entry that ended it, 0 = open
 }
 
 func (h *session) endedBy(index uint64) bool { return h.ended != 0 && h.ended <= index }

@@ -15,14 +15,15 @@ import (
 //	+--------+---------+------+---------+---------+----------+---------------+ - - - +-----+
 //	    2         1       1        8         8         8            8                  16
 //
-// A renewal (kind 1) has nothing more. An answer (kind 2) has
+// A renewal (kind 1) has one byte of flags more, of which 1 is "proven". An answer
+// (kind 2) has
 //
 //	+-------+--------+-------------------+
 //	| flags | length | coordinator       |
 //	+-------+--------+-------------------+
 //	    1        1       1 to 64 bytes
 //
-// where flag 1 is "fenced" and the others are zero. The MAC is HMAC-SHA256 under the
+// where flag 1 is "fenced". All other flags are zero. The MAC is HMAC-SHA256 under the
 // session's secret over all before it, cut to 16 bytes. The kind is under the MAC,
 // so that no datagram passes for one of the other direction.
 const (
@@ -30,12 +31,13 @@ const (
 	version        = 1
 	kindRenewal    = 1
 	kindAnswer     = 2
-	flagFenced     = 1
+	flagProven     = 1 // of a renewal
+	flagFenced     = 1 // of an answer
 
 	headerSize = 36
 	macSize    = 16
 	// RenewalSize is the size of a renewal datagram in bytes.
-	RenewalSize = headerSize + macSize
+	RenewalSize = headerSize + 1 + macSize
 	// MaxName is the longest name of a coordinator in bytes.
 	MaxName = 64
 	// MaxAnswerSize is the size of the largest answer datagram in bytes.
@@ -57,12 +59,21 @@ type Renewal struct {
 	Session       uint64
 	Round         Round
 	Configuration uint64
+	// Proven: when it was sent the session had a lease, its deadline lay ahead.
+	// It is evidence for those who look for a holder (leader rule 1) and no part
+	// of any promise.
+	Proven bool
 }
 
 // Append appends the datagram, RenewalSize bytes, to b.
 func (r Renewal) Append(b []byte, secret *[32]byte) []byte {
 	start := len(b)
 	b = appendHeader(b, kindRenewal, r.Session, r.Round, r.Configuration)
+	var flags byte
+	if r.Proven {
+		flags = flagProven
+	}
+	b = append(b, flags)
 	return appendMAC(b, start, secret)
 }
 
@@ -81,7 +92,7 @@ type UnverifiedRenewal struct {
 // ParseRenewal looks at a datagram, which must not be changed until it is verified.
 // The error is ErrDatagram.
 func ParseRenewal(b []byte) (UnverifiedRenewal, error) {
-	if len(b) != RenewalSize || !hasHeader(b, kindRenewal) {
+	if len(b) != RenewalSize || !hasHeader(b, kindRenewal) || b[headerSize]&^flagProven != 0 {
 		return UnverifiedRenewal{}, ErrDatagram
 	}
 	return UnverifiedRenewal{Session: binary.BigEndian.Uint64(b[4:]), raw: b}, nil
@@ -94,6 +105,7 @@ func (u UnverifiedRenewal) Verify(secret *[32]byte) (Renewal, error) {
 	}
 	var r Renewal
 	r.Session, r.Round, r.Configuration = header(u.raw)
+	r.Proven = u.raw[headerSize] == flagProven
 	return r, nil
 }
 

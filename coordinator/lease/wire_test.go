@@ -37,14 +37,17 @@ var goldenRenewals = []struct {
 	mac  string
 }{
 	{"counting up", lease.Renewal{Session: 7, Round: lease.Round{Process: 8, Sequence: 9}, Configuration: 10},
-		"4846 01 01 0000000000000007 0000000000000008 0000000000000009 000000000000000a",
-		"e9dcd6063976cb9aeb963c0f5b7bc9fa"},
+		"4846 01 01 0000000000000007 0000000000000008 0000000000000009 000000000000000a 00",
+		"c6e47ae0f86c2dd7583db6f64e206306"},
 	{"zero", lease.Renewal{},
-		"4846 01 01 0000000000000000 0000000000000000 0000000000000000 0000000000000000",
-		"baf528fc60fbb440f33b2fea7811e8f9"},
+		"4846 01 01 0000000000000000 0000000000000000 0000000000000000 0000000000000000 00",
+		"eea16f1609c98dc7d2221f46d4c4a2f9"},
+	{"proven", lease.Renewal{Session: 7, Round: lease.Round{Process: 8, Sequence: 9}, Configuration: 10, Proven: true},
+		"4846 01 01 0000000000000007 0000000000000008 0000000000000009 000000000000000a 01",
+		"af52ef0f35cfe0ed99cd443fad544af7"},
 	{"large", lease.Renewal{Session: 1 << 63, Round: lease.Round{Process: 0x0102030405060708, Sequence: 1<<64 - 1}, Configuration: 1 << 32},
-		"4846 01 01 8000000000000000 0102030405060708 ffffffffffffffff 0000000100000000",
-		"a5118c70447f1c1a81ad74fdb47d5708"},
+		"4846 01 01 8000000000000000 0102030405060708 ffffffffffffffff 0000000100000000 00",
+		"52cf3c13b0b0c89b415b5c08235193a7"},
 }
 
 var goldenAnswers = []struct {
@@ -178,7 +181,11 @@ func TestMalformed(t *testing.T) {
 		"version 2":              "4846 02 02" + strings.Repeat("00", 32) + "00 01 61",
 		"kind 0":                 head("00"),
 		"kind 3":                 head("03"),
-		"renewal with more":      head("01") + "00",
+		"renewal, no flags":      head("01"),
+		"renewal with more":      head("01") + "00 00",
+		"renewal, unknown flag":  head("01") + "02",
+		"renewal, flags 3":       head("01") + "03",
+		"renewal, flag 128":      head("01") + "80",
 		"answer, no name":        head("02"),
 		"answer, empty":          head("02") + "00 00",
 		"answer, empty and more": head("02") + "00 00 61",

@@ -271,7 +271,7 @@ func (c *crowd) step(ctx context.Context, p *played) {
 func (c *crowd) sendRound(p *played, now lease.Time) {
 	p.sent, p.answered, p.counts = now, 0, c.measuring
 	p.round = p.holder.Begin(now)
-	r := lease.Renewal{Session: p.session.ID, Round: p.round, Configuration: c.configuration.Index}
+	r := lease.Renewal{Session: p.session.ID, Round: p.round, Configuration: c.configuration.Index, Proven: !p.holder.Lapsed(now)}
 	for _, name := range c.configuration.Voters {
 		if c.gossip.Send(gossip.RoleCoordinator+"/"+name, r.Marshal(&p.session.Secret)) == nil && c.measuring {
 			c.result.Sent++
