@@ -155,3 +155,48 @@ func TestConfigurationThatOnlyOneGoesByRemovesNobody(t *testing.T) {
 		a.end()
 	})
 }
+
+func TestSessionsThatNeverHadALeaseAreOpenedLessOften(t *testing.T) {
+	run(t, func(w *world) {
+		w.silence("b", "c")
+		a := w.start()
+		index := uint64(1)
+		a.tellAll(index)
+		var waits []time.Duration
+		for range 7 {
+			ended := w.now()
+			for { // until there is a session again
+				synctest.Wait()
+				open := 0
+				w.set(func() { open = len(w.secrets) })
+				if open > 0 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			waits = append(waits, w.now().Sub(ended).Round(100*time.Millisecond))
+			time.Sleep(time.Second)
+			index = w.next + 1
+			w.set(func() { clear(w.secrets) })
+			a.tell("a", index)
+		}
+		ms := time.Millisecond
+		if want := []time.Duration{0, 500 * ms, 1000 * ms, 1500 * ms, 2000 * ms, 2000 * ms, 2000 * ms}; !slices.Equal(waits, want) {
+			t.Errorf("pauses before sessions %v, want %v", waits, want)
+		}
+		w.silence()
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		if s := a.Status(); s.Deadline <= w.now() {
+			t.Fatalf("no lease: %+v", s)
+		}
+		w.set(func() { clear(w.secrets) })
+		a.tell("a", w.next+1)
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if s := a.Status(); s.Deadline <= w.now() {
+			t.Errorf("a session that had a lease is not replaced at once: %+v", s)
+		}
+		a.end()
+	})
+}

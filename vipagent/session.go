@@ -15,6 +15,9 @@ const (
 	// retryOpen is the least time between two sessions, and the pause after an
 	// Open that did not work.
 	retryOpen = 100 * time.Millisecond
+	// maxUseless bounds the pause after sessions that never had a lease, in half
+	// TTLs.
+	maxUseless = 4
 	// reportFirst bounds how long a new session waits with its first renewal
 	// for its conditions to be known.
 	reportFirst = time.Second
@@ -41,6 +44,7 @@ func (o *owner) advance(now lease.Time) {
 	switch s := o.cur; {
 	case s == nil:
 	case o.ended(s):
+		o.countUseless(now, s)
 		o.retire(s)
 		o.succeed()
 		if o.cur == nil {
@@ -60,6 +64,18 @@ func (o *owner) advance(now lease.Time) {
 	if o.cur == nil {
 		o.wasAlive = false
 	}
+}
+
+// countUseless notes that a session ended without ever having had a lease: too few
+// coordinators hear this host. Each further one costs the quorum two entries in
+// its log, so the next one waits longer.
+func (o *owner) countUseless(now lease.Time, s *slot) {
+	if s.until() != 0 {
+		o.tasks.useless = 0
+		return
+	}
+	o.tasks.useless = min(o.tasks.useless+1, maxUseless)
+	o.tasks.openAt = max(o.tasks.openAt, now.Add(time.Duration(o.tasks.useless)*s.TTL/2))
 }
 
 // ended says whether the newest view proves that a session was closed or

@@ -29,6 +29,7 @@ type tasks struct {
 	closeBusy                           map[uint64]bool
 	opening, rebind, reporting          bool
 	openAt, rebindAt, reportAt, closeAt lease.Time // not before then
+	useless                             int        // sessions in a row that ended without ever having had a lease, see maxUseless
 }
 
 // releaseKey names one grant under one session. After a Rebind the same grant
