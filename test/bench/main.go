@@ -107,6 +107,14 @@ func (r *report) line(format string, args ...any) { fmt.Fprintf(r.out, format+"\
 // talk tells a person how far it is.
 func (r *report) talk(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
+// given repeats the arguments that the report was made with.
+func given(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (BENCH_ARGS='%s')", strings.Join(args, " "))
+}
+
 func measure(ctx context.Context, o options) (err error) {
 	r := &report{options: o, out: os.Stdout}
 	if o.out != "" {
@@ -117,7 +125,7 @@ func measure(ctx context.Context, o options) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		r.out = io.MultiWriter(os.Stdout, file)
 	}
-	r.line("%s", machine())
+	r.line("# Measurements\n\n%s Made with `make bench`%s.", machine(), given(os.Args[1:]))
 	wanted := strings.FieldsFunc(o.only, func(c rune) bool { return c == ',' })
 	for _, p := range parts {
 		if len(wanted) > 0 && !slices.Contains(wanted, p.name) {

@@ -167,3 +167,33 @@ func TestForeignClaimIsAnswered(t *testing.T) {
 		return fmt.Errorf("%s did not defend %s", s.Holder.Name, vip4)
 	})
 }
+
+// An address goes from one set to another only after its holder has taken it
+// down, and it is never on two hosts on its way.
+func TestAddressChangesItsSet(t *testing.T) {
+	s, ctx := stage(t)
+	from, other := s.Holder, s.Cluster.Network.Hosts[0]
+	if other == from {
+		other = s.Cluster.Network.Hosts[1]
+	}
+	began := lab.Now()
+	check(t, s.Cluster.Apply(ctx, "vips:\n"+setEntry(s.Cluster, setName, vip4.String()+"/32")))
+	taker := fmt.Sprintf("vips:\n  - name: other\n    addresses: [%s/128]\n    hosts: [{host: %s, priority: 100}]\n", vip6, other.Name)
+	eventually(ctx, t, 5*time.Second, func() error { return s.Cluster.Apply(ctx, taker) }) // refused until the holder has confirmed
+	eventually(ctx, t, 5*time.Second, func() error {
+		if holders := s.Recorder.Holders(vip6); len(holders) != 1 || holders[0] != other.Name {
+			return fmt.Errorf("%s is on %v, want %s", vip6, holders, other.Name)
+		}
+		return nil
+	})
+	ended := lab.Now()
+	if o, stall := s.Recorder.Observe(vip6, began, ended).Overlap(), s.Recorder.Stall(began, ended).Max; o.Max() > stall {
+		t.Errorf("%s was on two hosts: %+v, own stall %v", vip6, o, stall)
+	}
+	if holders := s.Recorder.Holders(vip4); len(holders) != 1 || holders[0] != from.Name {
+		t.Errorf("%s, which stayed in its set, is on %v and not on %s", vip4, holders, from.Name)
+	}
+	_, err := s.Cluster.MustCtl(ctx, "vip", "delete", "other")
+	check(t, err)
+	eventually(ctx, t, 5*time.Second, func() error { return s.Cluster.Apply(ctx, vipFile(s.Cluster)) })
+}
