@@ -40,7 +40,7 @@ func (c *Coordinator) endSessions(ctx context.Context, ids []uint64) (again map[
 	ops := make([]fsm.Op, 0, len(proven))
 	for _, id := range proven {
 		ops = append(ops, fsm.Expire{
-			Session: fsm.SessionID(id), Configuration: cfg.Index, Cause: "no renewal reached a majority of coordinators",
+			Session: fsm.SessionID(id), Configuration: cfg.Index, Cause: "its renewals were not answered by a majority of coordinators",
 		})
 	}
 	if _, err := c.propose(ctx, "coordinator/"+c.Name, ops...); err != nil {

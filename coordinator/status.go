@@ -226,6 +226,8 @@ func judge(s *pb.StatusReply) {
 		switch {
 		case a.Session == 0:
 			problem("start vipagent on "+a.Host, "%s is a candidate, but its agent has no session", a.Host)
+		case !a.Live && a.RenewedMsAgo >= 0 && a.RenewedMsAgo < a.TtlMs:
+			problem("check the way from the coordinators to "+a.Host+" (UDP)", "the agent on %s is heard but has no lease: it does not hear a majority of coordinators", a.Host)
 		case !a.Live:
 			problem("check vipagent on "+a.Host+" and its network", "the agent on %s is silent", a.Host)
 		}
