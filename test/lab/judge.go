@@ -170,11 +170,15 @@ func intrusion(claims []Claim, holds []Hold, offs []Off) time.Duration {
 	return deepest
 }
 
-// holdsAt reports whether the claimant's own kernel had the address then: that
-// time is the kernel judge's business, to the microsecond.
+// lateRecord is how late the record may be with the begin of a hold. It is
+// stamped when the watcher has read it; a claim is stamped on its arrival.
+const lateRecord = 50 * time.Millisecond
+
+// holdsAt reports whether the claimant's own kernel had the address then, or
+// just got it: that time is the kernel judge's business, to the microsecond.
 func holdsAt(holds []Hold, c Claim) bool {
 	return slices.ContainsFunc(holds, func(h Hold) bool {
-		return h.Host == c.Host && h.From <= c.At && (h.To == 0 || c.At <= h.To)
+		return h.Host == c.Host && h.From.Add(-lateRecord) <= c.At && (h.To == 0 || c.At <= h.To)
 	})
 }
 

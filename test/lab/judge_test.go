@@ -85,11 +85,17 @@ func TestOverlap(t *testing.T) {
 				Claims: []Claim{claim("h1", 71*ms)},
 			}, Overlap{Wire: time.Duration(30 * ms)},
 		},
-		"a claim before the other's record began": {
+		"a claim just before the record of the own address began": {
 			Observations{
-				Holds:  []Hold{hold("h1", 1, 40*ms), hold("h2", 41*ms, 0)},
+				Holds:  []Hold{hold("h1", 1, 60*ms), hold("h2", 41*ms, 0)},
 				Claims: []Claim{claim("h2", 38*ms)},
-			}, Overlap{Wire: time.Duration(2 * ms)},
+			}, Overlap{Kernel: time.Duration(19 * ms)},
+		},
+		"a claim long before the own address": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 90*ms, 0)},
+				Claims: []Claim{claim("h2", 21*ms)},
+			}, Overlap{Wire: time.Duration(20 * ms)},
 		},
 		"a claim of a host that is off": {
 			Observations{
