@@ -30,12 +30,12 @@ demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--l
 	$(BUILD) -o $(BIN)/demo ./test/demo
 	$(BIN)/demo $(DEMO_ARGS)
 
-# What measures time or needs the network of the lab runs alone, last, and never
-# from the cache: the cache does not know the programs that it runs.
+# What runs the programs, measures time or needs the network of the lab runs alone,
+# last, and never from the cache: the cache does not know the programs that it runs.
 test: build ## all tests (a single package: go test ./fsm)
 	test/setup.sh
-	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)')
-	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m $$(go list ./test/... | grep -v '^holdfast/test/out')
+	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
+	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/out')
 
 bench: build ## the figures of the README (BENCH_ARGS='--only vips')
 	$(BUILD) -o $(BIN)/bench ./test/bench

@@ -43,12 +43,32 @@ type server struct {
 	peers *Peers
 }
 
+// remote makes a call on another coordinator.
+type remote[Req, Reply any] func(context.Context, grpc.ClientConnInterface, Req) (Reply, error)
+
+// bySessions and byOperator make a remote of a client's method.
+func bySessions[Req, Reply any](call func(pb.SessionsClient, context.Context, Req, ...grpc.CallOption) (Reply, error)) remote[Req, Reply] {
+	return func(ctx context.Context, cc grpc.ClientConnInterface, r Req) (Reply, error) {
+		return call(pb.NewSessionsClient(cc), ctx, r)
+	}
+}
+
+func byOperator[Req, Reply any](call func(pb.OperatorClient, context.Context, Req, ...grpc.CallOption) (Reply, error)) remote[Req, Reply] {
+	return func(ctx context.Context, cc grpc.ClientConnInterface, r Req) (Reply, error) {
+		return call(pb.NewOperatorClient(cc), ctx, r)
+	}
+}
+
+// asActor hands the author of a call to a method that notes it.
+func asActor[Req, Reply any](call func(context.Context, string, Req) (Reply, error)) func(context.Context, Req) (Reply, error) {
+	return func(ctx context.Context, r Req) (Reply, error) { return call(ctx, actor(ctx), r) }
+}
+
 // onLeader runs a call here, and if somebody else leads, there. While nobody
 // leads, or a connection that a healed partition broke is noticed, it tries
 // again for a while: every command is conditional, so asking twice does no harm.
 func onLeader[Req, Reply any](ctx context.Context, s *server, r Req,
-	here func(context.Context, Req) (Reply, error),
-	there func(context.Context, grpc.ClientConnInterface, Req) (Reply, error),
+	here func(context.Context, Req) (Reply, error), there remote[Req, Reply],
 ) (Reply, error) {
 	forwarded := len(metadata.ValueFromIncomingContext(ctx, forwardedKey)) > 0
 	for begun := time.Now(); ; {
@@ -69,9 +89,7 @@ func onLeader[Req, Reply any](ctx context.Context, s *server, r Req,
 }
 
 // forward passes a call on to the leader.
-func forward[Req, Reply any](ctx context.Context, s *server, leader string, r Req,
-	there func(context.Context, grpc.ClientConnInterface, Req) (Reply, error),
-) (Reply, error) {
+func forward[Req, Reply any](ctx context.Context, s *server, leader string, r Req, there remote[Req, Reply]) (Reply, error) {
 	conn, err := s.peers.conn(leader)
 	if err != nil {
 		var none Reply
@@ -108,9 +126,7 @@ type sessions struct {
 }
 
 func (s *sessions) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenReply, error) {
-	return onLeader(ctx, s.server, r, s.c.Open, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.OpenRequest) (*pb.OpenReply, error) {
-		return pb.NewSessionsClient(cc).Open(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.Open, bySessions(pb.SessionsClient.Open))
 }
 
 func (s *sessions) Watch(r *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.View]) error {
@@ -118,33 +134,23 @@ func (s *sessions) Watch(r *pb.WatchRequest, stream grpc.ServerStreamingServer[p
 }
 
 func (s *sessions) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
-	return onLeader(ctx, s.server, r, s.c.Release, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
-		return pb.NewSessionsClient(cc).Release(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.Release, bySessions(pb.SessionsClient.Release))
 }
 
 func (s *sessions) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
-	return onLeader(ctx, s.server, r, s.c.ConfirmRemoval, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
-		return pb.NewSessionsClient(cc).ConfirmRemoval(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.ConfirmRemoval, bySessions(pb.SessionsClient.ConfirmRemoval))
 }
 
 func (s *sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
-	return onLeader(ctx, s.server, r, s.c.ReportCondition, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
-		return pb.NewSessionsClient(cc).ReportCondition(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.ReportCondition, bySessions(pb.SessionsClient.ReportCondition))
 }
 
 func (s *sessions) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
-	return onLeader(ctx, s.server, r, s.c.Rebind, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.RebindRequest) (*pb.RebindReply, error) {
-		return pb.NewSessionsClient(cc).Rebind(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.Rebind, bySessions(pb.SessionsClient.Rebind))
 }
 
 func (s *sessions) Close(ctx context.Context, r *pb.CloseRequest) (*pb.CloseReply, error) {
-	return onLeader(ctx, s.server, r, s.c.Close, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.CloseRequest) (*pb.CloseReply, error) {
-		return pb.NewSessionsClient(cc).Close(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.Close, bySessions(pb.SessionsClient.Close))
 }
 
 type peerService struct {
@@ -193,48 +199,23 @@ func (s *operator) ListSets(_ context.Context, r *pb.ListSetsRequest) (*pb.ListS
 }
 
 func (s *operator) Apply(ctx context.Context, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
-	here := func(ctx context.Context, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
-		return s.c.Apply(ctx, actor(ctx), r)
-	}
-	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.ApplyRequest) (*pb.ApplyReply, error) {
-		return pb.NewOperatorClient(cc).Apply(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, asActor(s.c.Apply), byOperator(pb.OperatorClient.Apply))
 }
 
 func (s *operator) Delete(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
-	here := func(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
-		return s.c.Delete(ctx, actor(ctx), r)
-	}
-	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.DeleteRequest) (*pb.DeleteReply, error) {
-		return pb.NewOperatorClient(cc).Delete(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, asActor(s.c.Delete), byOperator(pb.OperatorClient.Delete))
 }
 
 func (s *operator) Move(ctx context.Context, r *pb.MoveRequest) (*pb.MoveReply, error) {
-	here := func(ctx context.Context, r *pb.MoveRequest) (*pb.MoveReply, error) {
-		return s.c.Move(ctx, actor(ctx), r)
-	}
-	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.MoveRequest) (*pb.MoveReply, error) {
-		return pb.NewOperatorClient(cc).Move(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, asActor(s.c.Move), byOperator(pb.OperatorClient.Move))
 }
 
 func (s *operator) Drain(ctx context.Context, r *pb.DrainRequest) (*pb.DrainReply, error) {
-	here := func(ctx context.Context, r *pb.DrainRequest) (*pb.DrainReply, error) {
-		return s.c.Drain(ctx, actor(ctx), r)
-	}
-	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.DrainRequest) (*pb.DrainReply, error) {
-		return pb.NewOperatorClient(cc).Drain(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, asActor(s.c.Drain), byOperator(pb.OperatorClient.Drain))
 }
 
 func (s *operator) Pause(ctx context.Context, r *pb.PauseRequest) (*pb.PauseReply, error) {
-	here := func(ctx context.Context, r *pb.PauseRequest) (*pb.PauseReply, error) {
-		return s.c.Pause(ctx, actor(ctx), r)
-	}
-	return onLeader(ctx, s.server, r, here, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.PauseRequest) (*pb.PauseReply, error) {
-		return pb.NewOperatorClient(cc).Pause(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, asActor(s.c.Pause), byOperator(pb.OperatorClient.Pause))
 }
 
 func (s *operator) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[pb.Event]) error {
@@ -242,15 +223,11 @@ func (s *operator) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer
 }
 
 func (s *operator) TransferLeadership(ctx context.Context, r *pb.TransferLeadershipRequest) (*pb.TransferLeadershipReply, error) {
-	return onLeader(ctx, s.server, r, s.c.TransferLeadership, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.TransferLeadershipRequest) (*pb.TransferLeadershipReply, error) {
-		return pb.NewOperatorClient(cc).TransferLeadership(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.TransferLeadership, byOperator(pb.OperatorClient.TransferLeadership))
 }
 
 func (s *operator) RemoveMember(ctx context.Context, r *pb.RemoveMemberRequest) (*pb.RemoveMemberReply, error) {
-	return onLeader(ctx, s.server, r, s.c.RemoveMember, func(ctx context.Context, cc grpc.ClientConnInterface, r *pb.RemoveMemberRequest) (*pb.RemoveMemberReply, error) {
-		return pb.NewOperatorClient(cc).RemoveMember(ctx, r)
-	})
+	return onLeader(ctx, s.server, r, s.c.RemoveMember, byOperator(pb.OperatorClient.RemoveMember))
 }
 
 // chunk is how much of a snapshot one message carries.
@@ -286,11 +263,7 @@ func (s *operator) RestoreSnapshot(stream grpc.ClientStreamingServer[pb.Snapshot
 		}
 		data.Write(part.Data)
 	}
-	ctx := stream.Context()
-	here := func(ctx context.Context, data []byte) (*pb.RestoreSnapshotReply, error) {
-		return s.c.RestoreSnapshot(ctx, actor(ctx), data)
-	}
-	reply, err := onLeader(ctx, s.server, data.Bytes(), here, uploadSnapshot)
+	reply, err := onLeader(stream.Context(), s.server, data.Bytes(), asActor(s.c.RestoreSnapshot), uploadSnapshot)
 	if err != nil {
 		return err
 	}

@@ -2097,7 +2097,6 @@ func (x *IdentityReply) GetFounder() string {
 
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"` // answer from this coordinator's own state even if it trails or sees no leader
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2130,13 +2129,6 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_holdfast_proto_rawDescGZIP(), []int{34}
-}
-
-func (x *StatusRequest) GetStale() bool {
-	if x != nil {
-		return x.Stale
-	}
-	return false
 }
 
 type CoordinatorStatus struct {
@@ -4175,9 +4167,8 @@ const file_holdfast_proto_rawDesc = "" +
 	" \x01(\tR\aversion\x12\x14\n" +
 	"\x05quiet\x18\v \x01(\bR\x05quiet\x12\x16\n" +
 	"\x06founds\x18\f \x01(\bR\x06founds\x12\x18\n" +
-	"\afounder\x18\r \x01(\tR\afounder\"%\n" +
-	"\rStatusRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xd1\x02\n" +
+	"\afounder\x18\r \x01(\tR\afounder\"\x0f\n" +
+	"\rStatusRequest\"\xd1\x02\n" +
 	"\x11CoordinatorStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vapi_address\x18\x02 \x01(\tR\n" +
