@@ -38,10 +38,12 @@ func rules() []rule {
 			why: "a decision must be explained later from the same state"},
 		{pkg: "vipagent/vip", pure: true,
 			why: "what a host will do to its addresses must be decidable without a kernel"},
+		{pkg: "vipagent/tenure", pure: true, may: []string{"coordinator/lease", "vipagent/vip"},
+			why: "the simulator and the exhaustive checker run the agent's own rules, with clocks and kernels of their choice"},
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
-		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/vip", wire},
+		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
 		{pkg: wire, why: "generated from holdfast.proto alone"},

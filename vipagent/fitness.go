@@ -6,6 +6,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 )
 
 const (
@@ -38,7 +39,7 @@ type fitness struct {
 
 // obstacle is a reason on this host itself why it cannot hold a set.
 type obstacle struct {
-	grant  grant // as it was
+	grant  tenure.Grant // as it was
 	reason string
 	where  bool // the addresses have no place: gone as soon as they have one
 	until  lease.Time
@@ -121,7 +122,7 @@ func (o *owner) clearObstacles(now lease.Time) {
 			if !b.where {
 				continue
 			}
-			o.findInterfaces([]grant{b.grant})
+			o.findInterfaces([]tenure.Grant{b.grant})
 			if _, err := o.resolve(b.grant); err != nil {
 				continue
 			}

@@ -32,6 +32,17 @@ func (s *slot) until() lease.Time {
 	return lease.Time(s.deadline.Load())
 }
 
+// slots are those of the sessions in use, by id.
+type slots map[uint64]*slot
+
+// Lease is for [tenure.Leases].
+func (s slots) Lease(session uint64) (deadline lease.Time, fenced bool) {
+	if x := s[session]; x != nil {
+		return x.until(), x.fenced.Load()
+	}
+	return 0, false
+}
+
 // publish makes a proven deadline known. It is the first thing that is done
 // with it; the kernel's fence belongs here, before everything else.
 func (s *slot) publish(now, deadline lease.Time) {
