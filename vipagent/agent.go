@@ -78,9 +78,12 @@ type Clock interface {
 	SleepUntil(ctx context.Context, t lease.Time) error
 }
 
-// Edges is all that an agent touches outside of itself. All are required.
+// Edges is all that an agent touches outside of itself. All are required but
+// the fence and its deadlines, which come together or not at all.
 type Edges struct {
 	Kernel    Kernel
+	Fence     Fence
+	Deadlines Deadlines
 	Links     Links
 	Sessions  Sessions
 	Grants    Grants
@@ -111,7 +114,10 @@ type Config struct {
 	RepeatAfter, Refresh time.Duration
 	// Interfaces may carry VIPs; empty means all.
 	Interfaces []string
-	Logger     *slog.Logger // nil discards
+	// Unfit is why this host must hold nothing, whatever it is granted; "" = it
+	// may.
+	Unfit  string
+	Logger *slog.Logger // nil discards
 }
 
 // Condition is what the health checks of this host say of one set.
@@ -141,7 +147,7 @@ type Agent struct {
 // and reads the session file. The error wraps [ErrLocked] if another agent has
 // the lock. It starts nothing and changes no address.
 func Open(c Config, e Edges) (*Agent, error) {
-	if err := c.check(); err != nil {
+	if err := c.check(e); err != nil {
 		return nil, err
 	}
 	if c.Renew == 0 {
@@ -164,7 +170,7 @@ func Open(c Config, e Edges) (*Agent, error) {
 	return a, nil
 }
 
-func (c Config) check() error {
+func (c Config) check(e Edges) error {
 	switch {
 	case c.Host == "":
 		return errors.New("open agent: no host name")
@@ -176,6 +182,8 @@ func (c Config) check() error {
 		return errors.New("open agent: no state directory")
 	case c.BootID == "":
 		return errors.New("open agent: no boot id")
+	case (e.Fence == nil) != (e.Deadlines == nil):
+		return errors.New("open agent: a fence without deadlines, or deadlines without a fence")
 	}
 	return nil
 }

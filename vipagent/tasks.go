@@ -9,6 +9,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/tenure"
 )
 
@@ -157,6 +158,7 @@ func (o *owner) sendReleases(now lease.Time) {
 	for session, r := range requests {
 		ks := batch[session]
 		o.call(callLimit, func(ctx context.Context) func() {
+			fault.Point(fault.Send)
 			_, err := o.edges.Grants.Release(ctx, r)
 			return func() { o.released(r, ks, err) }
 		})

@@ -22,6 +22,7 @@ type process struct {
 	log      *slog.Logger
 	notify   *daemon.Notifier
 	kernel   *linux.Kernel
+	fence    held
 	gossip   *gossip.Gossip
 	sessions *client.Sessions
 	checks   *health.Runner
@@ -47,6 +48,7 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 	if p.kernel, err = linux.Open(linux.Config{Logger: p.log}); err != nil {
 		return fmt.Errorf("open kernel: %w", err)
 	}
+	p.fence = openFence(cfg, p.kernel, p.log)
 	if p.checks, err = health.New(cfg.Checks, p.log, health.Deps{Reach: reach(p.kernel)}); err != nil {
 		return err
 	}
@@ -70,12 +72,22 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 	})
 	p.agent, err = vipagent.Open(vipagent.Config{
 		Host: cfg.Host, TTL: cfg.TTL, Renew: cfg.Renew, StateDir: cfg.StateDir, BootID: boot,
-		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces, Logger: p.log,
-	}, vipagent.Edges{
+		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces,
+		Unfit: p.fence.unfit, Logger: p.log,
+	}, p.edges())
+	return err
+}
+
+// edges are the agent's. Without a fence both of its interfaces stay nil.
+func (p *process) edges() vipagent.Edges {
+	e := vipagent.Edges{
 		Kernel: p.kernel, Links: links{p.kernel}, Sessions: p.sessions, Grants: p.sessions, Views: p.sessions,
 		Datagrams: datagrams{p.gossip}, Clock: clock{},
-	})
-	return err
+	}
+	if p.fence.fence != nil {
+		e.Fence, e.Deadlines = p.fence, p.fence
+	}
+	return e
 }
 
 // shareServers tells coordctl on this host where the coordinators are.
@@ -96,6 +108,9 @@ func (p *process) close() {
 	}
 	if p.gossip != nil {
 		_ = p.gossip.Close()
+	}
+	if p.fence.close != nil {
+		p.fence.close()
 	}
 	if p.kernel != nil {
 		_ = p.kernel.Close()

@@ -351,6 +351,21 @@ func (f *Fence) Forget(addresses []netip.Addr) error {
 	return nil
 }
 
+// Guarded returns the guarded addresses, open or not.
+func (f *Fence) Guarded() ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list, err := readAddresses(f.maps)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netip.Addr, len(list))
+	for i, a := range list {
+		out[i] = a.Address
+	}
+	return out, nil
+}
+
 // Slot gives the session a deadline of its own in the kernel, or finds the one
 // that a former process gave it, with its deadline as it is. store sets it: one
 // atomic store, which waits for nothing and may come from any thread. A deadline
