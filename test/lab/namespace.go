@@ -23,6 +23,9 @@ type namespace struct {
 	outside string          // the thread's id in the caller's PID namespace
 }
 
+// bpfDir is where every host has a bpffs of its own.
+const bpfDir = "/sys/fs/bpf"
+
 // newNamespace makes a namespace and its thread.
 func newNamespace(name string) (*namespace, error) {
 	n := &namespace{name: name, calls: make(chan func())}
@@ -57,6 +60,9 @@ func (n *namespace) create() error {
 	// A program that looks into /sys/class/net should see this namespace. Where
 	// the kernel refuses (a masked /sys), nothing in the lab depends on it.
 	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")
+	// Each machine has its own pins. Where the kernel refuses, an agent finds no
+	// bpffs and does what it does on such a machine.
+	_ = unix.Mount("bpf", bpfDir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")
 	if err := unix.Sethostname([]byte(n.name)); err != nil {
 		return fmt.Errorf("set host name: %w", err)
 	}
