@@ -21,9 +21,19 @@ func All() []Scenario {
 	}
 }
 
-// ByName returns the named scenario of [All] and of the long ones.
+// Campaign returns the scenarios that [All] does not show: one for each thing
+// that has to be believed about a holder that is attacked.
+func Campaign() []Scenario {
+	return []Scenario{
+		AgentKilled(), VIPAgentKilled(), AgentFrozen(), LongFreeze(), NoFiles(), NoMemory(), SecondAgent(), SessionCopied(),
+		NonTransitive(), FlushThenFreeze(), Replug(), ReplugThenKill(), AddressDeleted(),
+		LeaderFrozen(), DiskStall(), DiskStallKill(), RollingRestart(), AllRestarted(), QuorumLost(), RandomLoss(),
+	}
+}
+
+// ByName returns the named scenario of [All] and [Campaign].
 func ByName(name string) (Scenario, bool) {
-	for _, s := range append(All(), RandomLoss(), QuorumLost()) {
+	for _, s := range append(All(), Campaign()...) {
 		if s.Name == name {
 			return s, true
 		}
@@ -237,5 +247,6 @@ func RandomLoss() Scenario {
 			return errors.Join(s.Cluster.Network.Lose(s.Holder, lab.Outgoing, 30), s.Cluster.Network.Lose(s.Holder, lab.Incoming, 30))
 		},
 		Watch: 20 * time.Second,
+		Long:  true,
 	}
 }
