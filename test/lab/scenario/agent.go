@@ -13,21 +13,28 @@ import (
 	"holdfast/test/lab"
 )
 
-// AgentKilled kills the agent proper; its guardian starts it again at once.
-func AgentKilled() Scenario {
-	return Scenario{
-		Name: "agent-killed", Title: "agent alone killed (-9)", Promise: unmoved,
-		Fault: func(_ context.Context, s *Stage) error { return s.agent().SignalChild(unix.SIGKILL) },
-		Watch: 2 * time.Second,
-	}
-}
-
 // VIPAgentKilled kills guardian and agent at one moment; the host's coordinator
 // goes on.
 func VIPAgentKilled() Scenario {
 	return Scenario{
 		Name: "vipagent-killed", Title: "guardian and agent killed (-9)", Promise: lingering,
 		Fault: func(_ context.Context, s *Stage) error { return s.agent().Kill() },
+	}
+}
+
+// GuardianKilled kills the guardian alone; the agent goes on without it.
+func GuardianKilled() Scenario {
+	return Scenario{
+		Name: "guardian-killed", Title: "guardian alone killed (-9)", Promise: unmoved,
+		Fault: func(_ context.Context, s *Stage) error {
+			killOrphan, err := s.agent().KillGuardian()
+			if err != nil {
+				return err
+			}
+			s.later(killOrphan)
+			return nil
+		},
+		Watch: 2 * time.Second,
 	}
 }
 
