@@ -79,11 +79,13 @@ type Clock interface {
 }
 
 // Edges is all that an agent touches outside of itself. All are required but
-// the fence and its deadlines, which come together or not at all.
+// Shield.
 type Edges struct {
-	Kernel    Kernel
-	Fence     Fence
-	Deadlines Deadlines
+	Kernel Kernel
+	// Shield opens the fence. It is called once, under the lock of the state
+	// directory: two processes must never have one fence. After an error the
+	// host holds nothing, and reports it. nil: there is no fence.
+	Shield    func() (Shield, error)
 	Links     Links
 	Sessions  Sessions
 	Grants    Grants
@@ -114,10 +116,7 @@ type Config struct {
 	RepeatAfter, Refresh time.Duration
 	// Interfaces may carry VIPs; empty means all.
 	Interfaces []string
-	// Unfit is why this host must hold nothing, whatever it is granted; "" = it
-	// may.
-	Unfit  string
-	Logger *slog.Logger // nil discards
+	Logger     *slog.Logger // nil discards
 }
 
 // Condition is what the health checks of this host say of one set.
@@ -137,6 +136,7 @@ type Agent struct {
 	state   *stateDir
 	inbox   *inbox
 	journal *journal
+	shield  shield // the owner's, once it runs
 	renewer *renewer
 	guard   atomic.Int64 // how long before a deadline addresses are taken down
 	status  atomic.Pointer[Status]
@@ -147,7 +147,7 @@ type Agent struct {
 // and reads the session file. The error wraps [ErrLocked] if another agent has
 // the lock. It starts nothing and changes no address.
 func Open(c Config, e Edges) (*Agent, error) {
-	if err := c.check(e); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
 	if c.Renew == 0 {
@@ -163,14 +163,18 @@ func Open(c Config, e Edges) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
+	shield := newShield()
+	if e.Shield != nil {
+		shield = shield.with(e.Shield())
+	}
+	a := &Agent{shield: shield, config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
 	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
 	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
 	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil
 }
 
-func (c Config) check(e Edges) error {
+func (c Config) check() error {
 	switch {
 	case c.Host == "":
 		return errors.New("open agent: no host name")
@@ -182,14 +186,15 @@ func (c Config) check(e Edges) error {
 		return errors.New("open agent: no state directory")
 	case c.BootID == "":
 		return errors.New("open agent: no boot id")
-	case (e.Fence == nil) != (e.Deadlines == nil):
-		return errors.New("open agent: a fence without deadlines, or deadlines without a fence")
 	}
 	return nil
 }
 
 // Close frees the lock of an agent that was never run.
-func (a *Agent) Close() error { return a.state.close() }
+func (a *Agent) Close() error {
+	a.shield.close()
+	return a.state.close()
+}
 
 // Run holds VIPs until ctx ends. Then it takes them all down, confirms that,
 // closes the session within a second and returns nil; or ErrStillUp, wrapped,
@@ -197,7 +202,7 @@ func (a *Agent) Close() error { return a.state.close() }
 // must go on working until Run returns, not only until ctx ends. The lock is
 // freed at the end. An agent runs once.
 func (a *Agent) Run(ctx context.Context) error {
-	defer func() { _ = a.state.close() }()
+	defer func() { _ = a.Close() }()
 	// The helpers outlive ctx: the lease is renewed until all is down.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup

@@ -39,6 +39,13 @@ type Deadlines interface {
 	Deadline(session uint64) lease.Time
 }
 
+// Shield is a fence with its deadlines.
+type Shield struct {
+	Fence     Fence
+	Deadlines Deadlines
+	Close     func() // lets go of it, under the same lock
+}
+
 // checksFailing is how many checks of the fence in a row must fail until this
 // host gives up what it holds: others may be rebuilding an interface.
 const checksFailing = 3
@@ -48,16 +55,32 @@ const checksFailing = 3
 type shield struct {
 	fence     Fence // nil: none
 	deadlines Deadlines
+	end       func()
+	unfit     string                  // why there is none although there should be
 	guarded   map[netip.Addr]bool     // by this process or a former one
 	open      map[netip.Addr]vip.Pass // by this process
 	kept      []uint64                // sessions with a deadline, sorted
 	failing   int                     // checks in a row
 }
 
-func newShield(e Edges) shield {
-	return shield{
-		fence: e.Fence, deadlines: e.Deadlines,
-		guarded: make(map[netip.Addr]bool), open: make(map[netip.Addr]vip.Pass),
+func newShield() shield {
+	return shield{guarded: make(map[netip.Addr]bool), open: make(map[netip.Addr]vip.Pass)}
+}
+
+// with takes the fence, or notes why there is none.
+func (s shield) with(f Shield, err error) shield {
+	if err != nil {
+		s.unfit = err.Error()
+		return s
+	}
+	s.fence, s.deadlines, s.end = f.Fence, f.Deadlines, f.Close
+	return s
+}
+
+// close lets go of the fence.
+func (s *shield) close() {
+	if s.end != nil {
+		s.end()
 	}
 }
 
@@ -219,7 +242,7 @@ func (o *owner) checkFence() {
 	err := o.shield.fence.Check()
 	if err == nil {
 		if o.shield.failing >= checksFailing {
-			o.fitness.unfit = o.config.Unfit
+			o.fitness.unfit = ""
 		}
 		o.shield.failing = 0
 		return

@@ -306,17 +306,18 @@ func TestFenceIsShutBeforeClose(t *testing.T) {
 
 // What cannot be fenced is not held, and the quorum is told why.
 func TestFenceThatFails(t *testing.T) {
-	for name, plant := range map[string]func(*world, *Config){
-		"self-check":   func(_ *world, c *Config) { c.Unfit = "no fence: planted" },
-		"no slot":      func(w *world, _ *Config) { w.fence.fails["slot"] = errTest },
-		"out of order": func(w *world, _ *Config) { w.fence.fails["check"] = errTest },
-		"no guard":     func(w *world, _ *Config) { w.fence.fails["guard"] = errTest },
-		"not opened":   func(w *world, _ *Config) { w.fence.fails["pass"] = errTest },
+	for name, plant := range map[string]func(*world){
+		"self-check":   func(w *world) { w.fence.fails["open"] = errTest },
+		"no slot":      func(w *world) { w.fence.fails["slot"] = errTest },
+		"out of order": func(w *world) { w.fence.fails["check"] = errTest },
+		"no guard":     func(w *world) { w.fence.fails["guard"] = errTest },
+		"not opened":   func(w *world) { w.fence.fails["pass"] = errTest },
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(w *world) {
 				w.fenced()
-				a := w.start(func(c *Config) { plant(w, c) })
+				plant(w)
+				a := w.start()
 				a.tellAll(1)
 				time.Sleep(4 * time.Second)
 				w.take()
@@ -356,10 +357,20 @@ func TestFenceIsPutRight(t *testing.T) {
 	})
 }
 
-// A fence and its deadlines come together.
-func TestFenceWithoutDeadlines(t *testing.T) {
-	c := Config{Host: "h", TTL: time.Second, StateDir: t.TempDir(), BootID: "b"}
-	if _, err := Open(c, Edges{Fence: &fenceOf{}}); err == nil || errors.Is(err, ErrLocked) {
-		t.Errorf("opened: %v", err)
-	}
+// Two processes never have one fence: it is opened under the lock, and let go of
+// before the lock is.
+func TestFenceIsOpenedUnderTheLock(t *testing.T) {
+	run(t, func(w *world) {
+		w.fenced()
+		a := w.ready()
+		opened := false
+		e := Edges{Clock: a, Datagrams: a, Shield: func() (Shield, error) { opened = true; return Shield{}, nil }}
+		if _, err := Open(w.config(), e); !errors.Is(err, ErrLocked) || opened {
+			t.Errorf("a second agent: %v, the fence was opened: %t", err, opened)
+		}
+		a.end()
+		if got := w.take(); !slices.Contains(got, "fence closed") {
+			t.Errorf("done: %v", got)
+		}
+	})
 }

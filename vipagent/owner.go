@@ -47,7 +47,6 @@ type owner struct {
 	saved       map[uint64]lease.Time // deadlines in the session file
 
 	// What the host has.
-	shield                  shield
 	present                 map[netip.Addr]bool // ours, by the last reading
 	read                    bool                // the last reading worked, after all changes
 	look                    bool                // the kernel must be read
@@ -79,7 +78,7 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
 		tasks:     newTasks(), fitness: newFitness(),
-		shield: newShield(a.edges), look: true,
+		look: true,
 	}
 }
 
@@ -88,7 +87,7 @@ func (o *owner) run(ctx context.Context) error {
 	if !o.state.tmpfs {
 		o.journal.warn("the state directory is not on a tmpfs: a disk that hangs would hang the agent", "dir", o.config.StateDir)
 	}
-	o.fitness.unfit = o.config.Unfit
+	o.fitness.unfit = o.shield.unfit
 	if err := o.shield.meet(); err != nil {
 		o.journal.error("what is guarded cannot be read", "err", err)
 	}

@@ -201,7 +201,9 @@ func (w *world) start(change ...func(*Config)) *agent {
 	e := Edges{Kernel: a, Links: a, Sessions: a, Grants: a, Views: a, Datagrams: a, Clock: a}
 	if w.fence != nil {
 		f := &fenceOf{agent: a, worldFence: w.fence}
-		e.Fence, e.Deadlines = f, f
+		e.Shield = func() (Shield, error) {
+			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }}, w.fence.fails["open"]
+		}
 	}
 	p, err := Open(c, e)
 	if err != nil {

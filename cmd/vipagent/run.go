@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -22,7 +23,6 @@ type process struct {
 	log      *slog.Logger
 	notify   *daemon.Notifier
 	kernel   *linux.Kernel
-	fence    held
 	gossip   *gossip.Gossip
 	sessions *client.Sessions
 	checks   *health.Runner
@@ -48,7 +48,6 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 	if p.kernel, err = linux.Open(linux.Config{Logger: p.log}); err != nil {
 		return fmt.Errorf("open kernel: %w", err)
 	}
-	p.fence = openFence(cfg, p.kernel, p.log)
 	if p.checks, err = health.New(cfg.Checks, p.log, health.Deps{Reach: reach(p.kernel)}); err != nil {
 		return err
 	}
@@ -72,22 +71,15 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 	})
 	p.agent, err = vipagent.Open(vipagent.Config{
 		Host: cfg.Host, TTL: cfg.TTL, Renew: cfg.Renew, StateDir: cfg.StateDir, BootID: boot,
-		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces,
-		Unfit: p.fence.unfit, Logger: p.log,
-	}, p.edges())
+		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces, Logger: p.log,
+	}, vipagent.Edges{
+		Kernel: p.kernel, Shield: shield(cfg, p.kernel, p.log), Links: links{p.kernel},
+		Sessions: p.sessions, Grants: p.sessions, Views: p.sessions, Datagrams: datagrams{p.gossip}, Clock: clock{},
+	})
+	if errors.Is(err, vipagent.ErrLocked) {
+		return daemon.Final(err)
+	}
 	return err
-}
-
-// edges are the agent's. Without a fence both of its interfaces stay nil.
-func (p *process) edges() vipagent.Edges {
-	e := vipagent.Edges{
-		Kernel: p.kernel, Links: links{p.kernel}, Sessions: p.sessions, Grants: p.sessions, Views: p.sessions,
-		Datagrams: datagrams{p.gossip}, Clock: clock{},
-	}
-	if p.fence.fence != nil {
-		e.Fence, e.Deadlines = p.fence, p.fence
-	}
-	return e
 }
 
 // shareServers tells coordctl on this host where the coordinators are.
@@ -108,9 +100,6 @@ func (p *process) close() {
 	}
 	if p.gossip != nil {
 		_ = p.gossip.Close()
-	}
-	if p.fence.close != nil {
-		p.fence.close()
 	}
 	if p.kernel != nil {
 		_ = p.kernel.Close()

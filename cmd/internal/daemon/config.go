@@ -44,6 +44,7 @@ type Agent struct {
 	Announce   Announce       `yaml:"announce"`
 	Interfaces []string       `yaml:"interfaces" help:"interfaces that may carry VIPs (default: all)"`
 	Checks     []health.Check `yaml:"checks"`
+	Guardian   bool           `yaml:"guardian" help:"run the agent as a child that is started again at once when it dies"`
 	Log        Log            `yaml:"log"`
 	TLS        string         `yaml:"tls" help:"must say off: this version has no transport security"`
 }
@@ -182,6 +183,7 @@ func defaultAgent() Agent {
 		Fence:    "auto",
 		BPFDir:   "/sys/fs/bpf/holdfast",
 		Announce: Announce{RepeatAfter: time.Second, Refresh: time.Minute},
+		Guardian: true,
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }
