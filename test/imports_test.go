@@ -43,7 +43,7 @@ func rules() []rule {
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
-		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/tenure", "vipagent/vip", wire},
+		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
 		{pkg: wire, why: "generated from holdfast.proto alone"},
@@ -54,7 +54,8 @@ func rules() []rule {
 			why: "runs on other hosts than the coordinator: it knows only the wire"},
 		{pkg: "coordinator/raftnode", why: "Raft carries bytes; what they mean is the owner's business"},
 		{pkg: "coordinator/gossip", why: "membership carries bytes; it never decides ownership"},
-		{pkg: "vipagent/linux", may: []string{"coordinator/lease", "vipagent/vip"},
+		{pkg: "vipagent/fault", why: "where a campaign may stop the agent; empty in a normal build"},
+		{pkg: "vipagent/linux", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/vip"},
 			why: "the kernel's side of a plan and of a deadline; it decides nothing"},
 		{pkg: "vipagent/health", why: "a check knows nothing of sessions, sets or addresses"},
 
