@@ -34,6 +34,8 @@ func rules() []rule {
 			why: "every replica must come to the same state from the same entries"},
 		{pkg: "coordinator/lease", pure: true,
 			why: "the protocol is checked with clocks and messages of the checker's choice"},
+		{pkg: "coordinator/ledger", pure: true, may: []string{"fsm", "coordinator/lease"},
+			why: "the rules that need both the applied state and the promises are checked like the promises themselves"},
 		{pkg: "coordinator/schedule", pure: true, may: []string{"fsm"},
 			why: "a decision must be explained later from the same state"},
 		{pkg: "vipagent/vip", pure: true,
@@ -41,7 +43,7 @@ func rules() []rule {
 		{pkg: "vipagent/tenure", pure: true, may: []string{"coordinator/lease", "vipagent/vip"},
 			why: "the simulator and the exhaustive checker run the agent's own rules, with clocks and kernels of their choice"},
 
-		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/schedule", wire},
+		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},

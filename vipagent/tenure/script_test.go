@@ -35,7 +35,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testda
 //	raise                     everything that may be up is up, the rest stays as it is
 //	lower [ADDRESS...]        everything that may not be up is down, or just these
 //	sweep                     the kernel was compared
-//	let go [unread ADDRESS]   floors rise
+//	let go                    floors rise
 //	store                     the file is written: what may be sent
 //	store fails               it is not
 //	wants [TTL]               whether a session is to be opened
