@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -48,33 +49,42 @@ func (s *Stage) StopAt(ctx context.Context, point string, pass int) (Stopped, er
 		move = true
 	}
 	f := Stopped{Point: point, Pass: pass, Host: host.Name, Claims: make(map[lab.ClaimKind]int)}
+	err := s.stopAt(ctx, host, move, &f)
+	// An order that was not met must not stop the agent later.
+	if rmErr := os.Remove(host.FaultPointFile()); rmErr != nil && !errors.Is(rmErr, os.ErrNotExist) {
+		err = errors.Join(err, rmErr)
+	}
+	return f, errors.Join(err, s.Repair(ctx))
+}
+
+func (s *Stage) stopAt(ctx context.Context, host *lab.Host, move bool, f *Stopped) error {
 	began := lab.Now()
-	if err := os.WriteFile(host.FaultPointFile(), fmt.Appendf(nil, "%s %d\n", point, pass), 0o600); err != nil {
-		return f, fmt.Errorf("stop at %s: %w", point, err)
+	if err := os.WriteFile(host.FaultPointFile(), fmt.Appendf(nil, "%s %d\n", f.Point, f.Pass), 0o600); err != nil {
+		return fmt.Errorf("stop at %s: %w", f.Point, err)
 	}
 	if move {
 		if _, err := s.Cluster.MustCtl(ctx, "move", s.Set, "--to", s.other().Name); err != nil {
-			return f, err
+			return err
 		}
 	}
 	agent := s.Cluster.Agent(host)
-	if err := s.stopped(ctx, agent, point); err != nil {
-		return f, err
+	if err := s.stopped(ctx, agent, f.Point); err != nil {
+		return err
 	}
 	stop := lab.Now()
 	var err error
 	if f.Deadline, err = s.ends(ctx, host, stop); err != nil {
-		return f, err
+		return err
 	}
 	f.Left = f.Deadline.Sub(stop)
 	s.Pause(ctx, f.Deadline.Add(Wake).Sub(lab.Now()))
 	woken := lab.Now()
 	if err := agent.SignalChild(unix.SIGCONT); err != nil {
-		return f, err
+		return err
 	}
 	s.Pause(ctx, Wake)
-	s.countClaims(ctx, &f, began, woken.Add(Wake))
-	return f, s.Repair(ctx)
+	s.countClaims(ctx, f, began, woken.Add(Wake))
+	return nil
 }
 
 // stopped waits until the agent has stopped itself.
