@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -75,6 +76,9 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 		Kernel: p.kernel, Links: links{p.kernel}, Sessions: p.sessions, Grants: p.sessions, Views: p.sessions,
 		Datagrams: datagrams{p.gossip}, Clock: clock{},
 	})
+	if errors.Is(err, vipagent.ErrLocked) {
+		return daemon.Final(err)
+	}
 	return err
 }
 

@@ -204,7 +204,8 @@ func (h *Host) powerCuts() []Off {
 	return slices.Clone(h.power)
 }
 
-// killAll kills what runs on the host and waits for its end.
+// killAll kills what runs on the host and waits for its end. What the lab's
+// processes have started themselves is found by the namespace that it was born in.
 func (h *Host) killAll() error {
 	h.mu.Lock()
 	running := slices.Clone(h.processes)
@@ -216,7 +217,15 @@ func (h *Host) killAll() error {
 	for _, p := range running {
 		<-p.done
 	}
-	return errors.Join(errs...)
+	for {
+		found := bornIn(h.ns.mounts)
+		if len(found) == 0 {
+			return errors.Join(errs...)
+		}
+		for _, pid := range found {
+			errs = append(errs, killPID(pid))
+		}
+	}
 }
 
 func nodad(p netip.Prefix) int {

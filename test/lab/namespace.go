@@ -21,6 +21,7 @@ type namespace struct {
 	netFile *os.File        // /proc/thread-self/ns/net of the thread
 	handle  *netlink.Handle // netlink sockets inside the namespace; safe from any thread
 	outside string          // the thread's id in the caller's PID namespace
+	mounts  string          // names the mount namespace
 }
 
 // newNamespace makes a namespace and its thread.
@@ -68,6 +69,9 @@ func (n *namespace) create() error {
 	var err error
 	if n.netFile, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
+	}
+	if n.mounts, err = os.Readlink("/proc/thread-self/ns/mnt"); err != nil {
+		return fmt.Errorf("read mount namespace: %w", err)
 	}
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)

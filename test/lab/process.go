@@ -134,16 +134,22 @@ func (p *Process) signal(s unix.Signal) error {
 // Signal sends a signal, as kill(1) would.
 func (p *Process) Signal(s unix.Signal) error { return p.signal(s) }
 
-// Freeze stops the process where it stands (SIGSTOP).
-func (p *Process) Freeze() error { return p.signal(unix.SIGSTOP) }
+// Freeze stops the process, and the child that it guards, where they stand
+// (SIGSTOP).
+func (p *Process) Freeze() error { return p.signalAll(unix.SIGSTOP) }
 
-// Thaw lets a frozen process go on (SIGCONT).
-func (p *Process) Thaw() error { return p.signal(unix.SIGCONT) }
+// Thaw lets a frozen process, and the child that it guards, go on (SIGCONT).
+func (p *Process) Thaw() error { return p.signalAll(unix.SIGCONT) }
 
-// Kill ends the process with SIGKILL and waits for its end.
+// Kill ends the process, and then the child that it guards, with SIGKILL and waits
+// for their end.
 func (p *Process) Kill() error {
+	children := p.children() // known by their parent only as long as it lives
 	err := p.signal(unix.SIGKILL)
 	<-p.done
+	for _, pid := range children {
+		err = errors.Join(err, killPID(pid))
+	}
 	return err
 }
 

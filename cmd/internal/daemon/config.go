@@ -42,6 +42,7 @@ type Agent struct {
 	Announce   Announce       `yaml:"announce"`
 	Interfaces []string       `yaml:"interfaces" help:"interfaces that may carry VIPs (default: all)"`
 	Checks     []health.Check `yaml:"checks"`
+	Guardian   bool           `yaml:"guardian" help:"run the agent as a child that is started again at once when it dies"`
 	Log        Log            `yaml:"log"`
 	TLS        string         `yaml:"tls" help:"must say off: this version has no transport security"`
 }
@@ -178,6 +179,7 @@ func defaultAgent() Agent {
 		TTL:      time.Second,
 		StateDir: "/run/holdfast",
 		Announce: Announce{RepeatAfter: time.Second, Refresh: time.Minute},
+		Guardian: true,
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

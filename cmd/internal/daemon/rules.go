@@ -33,6 +33,7 @@ func AgentFile() File[Agent] {
 		path:     "/etc/holdfast/vipagent.yaml",
 		defaults: defaultAgent,
 		check:    checkAgent,
+		guarded:  func(cfg Agent) bool { return cfg.Guardian },
 	}
 }
 

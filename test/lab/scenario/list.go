@@ -15,7 +15,7 @@ import (
 // demonstration.
 func All() []Scenario {
 	return []Scenario{
-		PowerOffLeader(), PowerOff(), AgentRestart(), KillAll(), Freeze(),
+		PowerOffLeader(), PowerOff(), AgentKilled(), AgentRestart(), KillAll(), Freeze(),
 		Partition(), Heal(), CutOut(), CutIn(),
 		LeaderKilled(), Move(), Drain(), Terminate(), Unhealthy(),
 	}
@@ -54,10 +54,20 @@ func powerOff(_ context.Context, s *Stage) error {
 	return err
 }
 
-// AgentRestart kills the holder's agent and starts it again a moment later.
+// AgentKilled kills the holder's agent alone: its guardian starts it again.
+func AgentKilled() Scenario {
+	return Scenario{
+		Name: "agent-killed", Title: "agent killed (-9) alone, guardian restarts it", Promise: unmoved,
+		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).KillChild() },
+		Watch: 2 * time.Second,
+	}
+}
+
+// AgentRestart kills the holder's agent with its guardian and starts them again a
+// moment later.
 func AgentRestart() Scenario {
 	return Scenario{
-		Name: "agent-restart", Title: "agent killed (-9), restarted within the TTL", Promise: unmoved,
+		Name: "agent-restart", Title: "agent and guardian killed (-9), restarted within the TTL", Promise: unmoved,
 		Fault: func(ctx context.Context, s *Stage) error {
 			if err := s.Cluster.Agent(s.Holder).Kill(); err != nil {
 				return err
@@ -71,7 +81,7 @@ func AgentRestart() Scenario {
 	}
 }
 
-// KillAll kills the holder's agent and coordinator; the host goes on.
+// KillAll kills the holder's agent with its guardian, and its coordinator; the host goes on.
 func KillAll() Scenario {
 	return Scenario{
 		Name: "kill-all", Title: "agent and coordinator killed (-9), host goes on", Promise: lingering,
