@@ -143,6 +143,7 @@ type Coordinator struct {
 	voter     *lease.Voter
 	firstSeen map[fsm.SessionID]lease.Time // since when this process could have heard the session
 	ended     map[uint64]uint64            // sessions whose end was applied, at which index
+	told      map[fsm.SessionID]told       // what agents say, for people
 	snapshots [2]uint64                    // indexes of the last snapshots on disk: older, newest
 
 	changed atomic.Pointer[chan struct{}] // closed and replaced at each change: broadcast
@@ -169,6 +170,7 @@ func New(cfg Config) *Coordinator {
 		}),
 		firstSeen: make(map[fsm.SessionID]lease.Time),
 		ended:     make(map[uint64]uint64),
+		told:      make(map[fsm.SessionID]told),
 		nudge:     make(chan struct{}, 1),
 		seen:      schedule.NewTracker(),
 	}

@@ -105,6 +105,7 @@ func (c *Coordinator) meetSessions() {
 	for id := range c.firstSeen {
 		if _, open := c.state.Session(id); !open {
 			delete(c.firstSeen, id)
+			delete(c.told, id)
 			c.voter.Forget(uint64(id))
 			c.ended[uint64(id)] = index
 		}

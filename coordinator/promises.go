@@ -50,6 +50,7 @@ func (c *Coordinator) renew(now lease.Time, r lease.UnverifiedRenewal) ([]byte, 
 	if !verdict.Send() {
 		return nil, fmt.Errorf("dropped: %s", verdict)
 	}
+	c.noteFence(now, renewal)
 	if proven, _ := c.voter.Proven(now, renewal.Session); proven && !wasProven {
 		c.wake() // a host came alive: the scheduler may want to use it
 	}

@@ -53,6 +53,7 @@ type Grants interface {
 	Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error)
 	ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error)
 	ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error)
+	ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error)
 }
 
 // Views delivers what coordinators know of this host.
@@ -111,7 +112,10 @@ type Config struct {
 	RepeatAfter, Refresh time.Duration
 	// Interfaces may carry VIPs; empty means all.
 	Interfaces []string
-	Logger     *slog.Logger // nil discards
+	// FenceReport tells what the kernel's fence holds for a session, each time that a
+	// renewal is sent. It must wait for nothing. nil: renewals say nothing of it.
+	FenceReport func(session uint64) lease.FenceReport
+	Logger      *slog.Logger // nil discards
 }
 
 // Condition is what the health checks of this host say of one set.
@@ -159,6 +163,7 @@ func Open(c Config, e Edges) (*Agent, error) {
 	}
 	a := &Agent{config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
 	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
+	a.renewer.fence = c.FenceReport
 	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
 	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil

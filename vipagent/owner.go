@@ -75,6 +75,7 @@ type owner struct {
 	// What is under way.
 	tasks   tasks
 	fitness fitness
+	stalls  stalls
 	restored,
 	lapses uint64
 	stopping bool
@@ -255,6 +256,7 @@ func (o *owner) actUntil(session uint64) lease.Time {
 func (o *owner) note(now lease.Time) {
 	if late := o.renewer.paused.Swap(0); late > 0 {
 		o.journal.warn("this process stood still", "for", time.Duration(late).Round(time.Millisecond))
+		o.stalls.add(stall{lasted: time.Duration(late), ended: now}, o.config.TTL)
 	}
 	alive := o.alive(o.cur, now)
 	if o.wasAlive && !alive && o.cur != nil {

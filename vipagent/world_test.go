@@ -545,6 +545,11 @@ func (a *agent) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest)
 	return &pb.ConfirmRemovalReply{}, a.rpc(ctx, "confirm", what)
 }
 
+func (a *agent) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	return &pb.ReportStallReply{}, a.rpc(ctx, "stall", fmt.Sprintf("stall %d: %v, %v ago, %d more", r.Session,
+		time.Duration(r.LastedMs)*time.Millisecond, time.Duration(r.EndedMsAgo)*time.Millisecond, r.More))
+}
+
 func (a *agent) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
 	return &pb.ReportConditionReply{}, a.rpc(ctx, "report", fmt.Sprintf("report %d:", r.Session)+conditions(r.Conditions))
 }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"errors"
+	"regexp"
 	"testing"
 	"time"
 
@@ -38,10 +40,23 @@ func TestAllProcessesKilled(t *testing.T) { run(t, scenario.KillAll()) }
 // The agent stands still and goes on after the takeover: it must not claim the
 // address again.
 func TestAgentFrozenAndThawed(t *testing.T) {
-	row := run(t, scenario.Freeze())
+	s, ctx := stage(t)
+	row := runOn(ctx, t, s, scenario.Freeze())
 	if row.WireOverlapMS > row.OverlapStallMS {
 		t.Errorf("the thawed agent claims the address for %v ms", row.WireOverlapMS)
 	}
+	// The host that stood still says so, when it is back.
+	eventually(ctx, t, 12*time.Second, func() error {
+		events, err := s.Cluster.MustCtl(ctx, "events", "-n", "0")
+		if err == nil && !stallOf(row.From).MatchString(events) {
+			err = errors.New("no event tells that " + row.From + " did not run")
+		}
+		return err
+	})
+}
+
+func stallOf(host string) *regexp.Regexp {
+	return regexp.MustCompile(`stall +on ` + host + ` session \d+ +agent/` + host + `: did not run for [1-9]`)
 }
 
 // One run of random loss: the address must end up where it was or be taken over
