@@ -47,6 +47,9 @@ func TestNFTFence(t *testing.T) {
 	p.want("session not kept", false)
 	one(time.Minute)
 	p.want("renewal of a session that is not kept", false)
+	if s := p.show().Sessions; len(s) != 1 || s[0].Session != 2 {
+		t.Errorf("sessions in the kernel: %+v", s)
+	}
 	p.h.must(p.fence.Forget(p.vips))
 	p.want("forgotten", true)
 	if table := p.show(); len(table.Addresses) != 0 {
@@ -115,6 +118,40 @@ func TestNFTFenceClosesOnTime(t *testing.T) {
 	}
 }
 
+func TestNFTFenceAfterClose(t *testing.T) {
+	p := newNFTPair(t, nftOwner|nftPersist)
+	renew := p.slot(1)
+	p.h.must(p.fence.Guard(p.vips))
+	p.fence.Close()
+	renew(time.Minute)
+	_, slot := p.fence.Slot(2)
+	_, show := p.fence.Show()
+	for i, err := range []error{slot, show, p.fence.Guard(p.vips), p.fence.Keep(nil), p.fence.Check()} {
+		if !errors.Is(err, errNFTClosed) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	p.want("a closed fence with addresses", false)
+	p.fence = p.h.nft(nftOwner | nftPersist)
+	if s := p.show().Sessions; len(s) != 0 {
+		t.Errorf("the kernel has %+v", s)
+	}
+	p.h.must(p.fence.Forget(p.vips))
+	p.fence.Close()
+	var tables map[byte]uint32
+	var err error
+	p.h.do(func() {
+		var c *conn
+		if c, err = dialNetlink(unix.NETLINK_NETFILTER); err == nil {
+			tables, err = c.nftTables()
+			c.close()
+		}
+	})
+	if err != nil || len(tables) != 0 {
+		t.Errorf("a closed fence without addresses: %v, %v", tables, err)
+	}
+}
+
 // TestNFTFenceAfterPause: whoever was stopped between reading the clock and the
 // kernel's taking over the time, until after the deadline, closes.
 func TestNFTFenceAfterPause(t *testing.T) {
@@ -158,56 +195,6 @@ func TestNFTFenceNeverRoundsUp(t *testing.T) {
 	}
 }
 
-// FuzzNFTParse: what the kernel sends is decoded or refused.
-func FuzzNFTParse(f *testing.F) {
-	e := nftElement{key: "1234", data: "5678", comment: "session 1", left: time.Second}
-	f.Add(nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{e})[0].body)
-	f.Add(e.appendTo(nil)[4:])
-	for _, c := range nftChains() {
-		f.Add(c.message().body)
-	}
-	for _, r := range nftRules() {
-		m, err := r.message()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(m.body)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = parseElement(b)
-		_, _, _ = parseChain(b)
-		_, _, _ = parseRule(b)
-		_ = parseUserdata(b)
-	})
-}
-
-func TestNFTCodec(t *testing.T) {
-	e := nftElement{key: "1234", data: "5678", comment: "session 1", left: 1500 * time.Millisecond}
-	if got, err := parseElement(e.appendTo(nil)[4:]); err != nil || got != e {
-		t.Errorf("%+v, %v", got, err)
-	}
-	m := nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{{key: "1234", comment: "x", left: time.Hour}})[0]
-	want := nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{{key: "1234", comment: "x", left: 1234 * time.Millisecond}})[0]
-	patchLeft(m, 1234*time.Millisecond+999*time.Microsecond)
-	if diff := cmp.Diff(want.body, m.body); diff != "" {
-		t.Error(diff)
-	}
-	for _, c := range nftChains() {
-		if got, ours, err := parseChain(c.message().body); err != nil || !ours || got != c {
-			t.Errorf("%+v, %v, %v", got, ours, err)
-		}
-	}
-	for _, r := range nftRules() {
-		m, err := r.message()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, ours, err := parseRule(m.body); err != nil || !ours || got.part() != r.part() {
-			t.Errorf("%+v, %v, %v", got, ours, err)
-		}
-	}
-}
-
 // TestNFTFenceLetsOthersClaimsIn: a host behind the closed fence learns where
 // the address went.
 func TestNFTFenceLetsOthersClaimsIn(t *testing.T) {
@@ -220,7 +207,10 @@ func TestNFTFenceLetsOthersClaimsIn(t *testing.T) {
 	}
 	peer.own("eth0", nftVIP4+"/32")
 	peer.own("eth0", nftVIP6+"/128")
-	h.must(peer.kernel().Announce(set))
+	k := peer.kernel()
+	mac, _ := net.ParseMAC(peer.mac("eth0"))
+	peer.transmit(k, "eth0", gratuitousRequest(mac, set[0].IP()).appendTo(nil)) // the form that looks like a question
+	peer.transmit(k, "eth0", unsolicited(mac, set[1].IP(), false).appendTo(nil))
 	for _, a := range set {
 		waitFor(t, "the new neighbour entry of "+a.String(), func() bool { return h.neighbour("eth0", a.IP().String()) == peer.mac("eth0") })
 	}
@@ -431,6 +421,31 @@ func TestNFTFenceShow(t *testing.T) {
 			t.Errorf("%v: %d packets refused on the way out", a.Address, a.RefusedOut)
 		}
 	}
+}
+
+// TestNFTFenceRefusesClaims: what claims an address without coming from it is
+// refused as well.
+func TestNFTFenceRefusesClaims(t *testing.T) {
+	p := newNFTPair(t, nftOwner|nftPersist)
+	p.h.must(p.fence.Guard(p.vips))
+	message := make([]byte, neighbourLength)
+	message[0], message[4] = byte(advertisement), flagOverride
+	copy(message[8:], p.vips[1].AsSlice())
+	var err error
+	p.h.do(func() {
+		var c net.PacketConn
+		if c, err = net.ListenPacket("ip6:ipv6-icmp", "2001:db8:1::1"); err == nil {
+			_, err = c.WriteTo(message, &net.IPAddr{IP: net.ParseIP("2001:db8:1::ffff:2")})
+			c.Close()
+		}
+	})
+	if !errors.Is(err, unix.EPERM) {
+		t.Errorf("an advertisement by another program: %v", err)
+	}
+	p.h.sysctl("ipv4/conf/eth0/arp_notify", "1")
+	p.h.link("eth0", false)
+	p.h.link("eth0", true)
+	waitFor(t, "the kernel's own gratuitous ARP to be refused", func() bool { return p.show().Addresses[0].RefusedOut > 0 })
 }
 
 func TestNFTFenceThousandAddresses(t *testing.T) {
