@@ -20,7 +20,8 @@ type Fence interface {
 	// Open: guarded addresses pass while the kernel's deadlines of their
 	// sessions lie ahead. After an error some may be as before.
 	Open(passes []vip.Pass) error
-	// Forget: these are confirmed down and need not be guarded any more.
+	// Forget: these are confirmed down and need not be guarded any more, once
+	// nothing that was sent before can be on its way.
 	Forget(addresses []netip.Addr) error
 	// Guarded returns what is guarded, open or not.
 	Guarded() ([]netip.Addr, error)

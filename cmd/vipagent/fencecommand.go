@@ -102,6 +102,9 @@ func printFence(w io.Writer, t linux.FenceTable, now lease.Time) error {
 				passes = "no: its session has ended"
 			}
 		}
+		if a.Until != 0 {
+			passes = "down; guarded " + remaining(a.Until, now)
+		}
 		if a.Also != 0 {
 			session += fmt.Sprintf(" and %d", a.Also)
 			passes += "; and " + left[a.Also]

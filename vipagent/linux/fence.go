@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -93,14 +94,16 @@ type Fence struct {
 	kernel *Kernel
 	logger *slog.Logger
 	dir    string
+	linger time.Duration // lingerFor; a test shortens it
 	maps   fenceMaps
 	memory []byte // the slots: deadline and session, 64 bits each, native order
 
 	mu       sync.Mutex // guards what follows
 	programs map[programKey]*ebpf.Program
-	ports    map[int]*fencePort // by interface index
-	classic  bool               // no TCX in this kernel
-	taken    int                // the slot that was given out last
+	ports    map[int]*fencePort      // by interface index
+	classic  bool                    // no TCX in this kernel
+	ending   map[[16]byte]lease.Time // guards that end by themselves, and when
+	taken    int                     // the slot that was given out last
 	closed   bool
 }
 
@@ -110,7 +113,7 @@ type Fence struct {
 func OpenFence(k *Kernel, c FenceConfig) (*Fence, error) {
 	f := &Fence{
 		kernel: k, logger: c.Logger, ports: make(map[int]*fencePort),
-		programs: make(map[programKey]*ebpf.Program), taken: firstSlot - 1,
+		programs: make(map[programKey]*ebpf.Program), ending: make(map[[16]byte]lease.Time), linger: lingerFor, taken: firstSlot - 1,
 	}
 	if f.logger == nil {
 		f.logger = slog.New(slog.DiscardHandler)
@@ -118,6 +121,9 @@ func OpenFence(k *Kernel, c FenceConfig) (*Fence, error) {
 	err := f.load(c.Dir)
 	if err == nil {
 		err = f.checkAll()
+	}
+	if err == nil {
+		err = f.meet()
 	}
 	if err != nil {
 		f.Close()
@@ -333,6 +339,7 @@ func (f *Fence) Guard(addresses []netip.Addr) error {
 			}
 			continue
 		}
+		delete(f.ending, key)
 		err := f.maps.refused.Update(key[:], none[:], ebpf.UpdateNoExist)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			f.logger.Warn("refused packets are not counted", "address", a, "err", err)
@@ -360,6 +367,9 @@ func (f *Fence) Open(passes []vip.Pass) error {
 			}
 		}
 		key, entry := fenceKey(p.Address), encodeEntry(p, slot, also)
+		if _, ends := f.ending[key]; ends {
+			return fmt.Errorf("open %s: it is not guarded", p.Address)
+		}
 		if err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateExist); err != nil {
 			return fmt.Errorf("open %s: %w", p.Address, err)
 		}
@@ -380,22 +390,60 @@ func (f *Fence) slotOf(known map[uint64]int, session uint64) (int, error) {
 	return slot, nil
 }
 
-// Forget ends the guard of addresses that are confirmed down. They would be
-// free to be claimed from here: nothing must have raised them since.
+// lingerFor is how long an address that is down stays guarded. Packets that claim
+// it can wait in the queue of a neighbour that does not answer, and leave when it
+// does, or never: three questions, one second apart, is how long the kernel asks.
+const lingerFor = 5 * time.Second
+
+// Forget ends the guard of addresses that are confirmed down, in a while: what
+// was sent when they were up may still wait for a neighbour. The guard ends by
+// itself, also if this process does not live to see it.
 func (f *Fence) Forget(addresses []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	until := Boottime().Add(f.linger)
+	entry := encodeEntry(vip.Pass{}, closedSlot, closedSlot)
+	binary.NativeEndian.PutUint64(entry[entryUntil:], uint64(until))
 	for _, a := range addresses {
 		key := fenceKey(a)
-		if err := f.maps.addresses.Delete(key[:]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateExist)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("forget %s: %w", a, err)
 		}
-		_ = f.maps.refused.Delete(key[:]) // a count at most
+		f.ending[key] = until
 	}
 	return nil
 }
 
-// Guarded returns the guarded addresses, open or not.
+// tidy removes the entries of guards that have ended.
+func (f *Fence) tidy() {
+	now := Boottime()
+	for key, until := range f.ending {
+		if now < until {
+			continue
+		}
+		_ = f.maps.addresses.Delete(key[:]) // it guards nothing any more
+		_ = f.maps.refused.Delete(key[:])
+		delete(f.ending, key)
+	}
+}
+
+// meet finds the guards that a former process has left to end by themselves.
+func (f *Fence) meet() error {
+	list, err := readAddresses(f.maps)
+	for _, a := range list {
+		if a.Until != 0 {
+			f.ending[fenceKey(a.Address)] = a.Until
+		}
+	}
+	return err
+}
+
+// Guarded returns the guarded addresses, open or not, without those whose guard
+// ends by itself.
 func (f *Fence) Guarded() ([]netip.Addr, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -403,9 +451,11 @@ func (f *Fence) Guarded() ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]netip.Addr, len(list))
-	for i, a := range list {
-		out[i] = a.Address
+	out := make([]netip.Addr, 0, len(list))
+	for _, a := range list {
+		if a.Until == 0 {
+			out = append(out, a.Address)
+		}
 	}
 	return out, nil
 }
@@ -522,6 +572,7 @@ func fenceKey(a netip.Addr) [16]byte { return a.WithZone("").As16() }
 //	 8  epoch (8)
 //	16  session that the slot must have (8)
 //	24  session that the other slot must have (8)
+//	32  when the guard ends by itself (8), CLOCK_BOOTTIME; 0 = never
 //
 // Without another session both are the same.
 func encodeEntry(p vip.Pass, slot, also int) (b [entrySize]byte) {
@@ -544,6 +595,7 @@ func decodeEntry(key [16]byte, b [entrySize]byte) FenceAddress {
 		Epoch:   binary.NativeEndian.Uint64(b[entryEpoch:]),
 		Session: binary.NativeEndian.Uint64(b[entrySession:]),
 		Also:    binary.NativeEndian.Uint64(b[entryAlsoSession:]),
+		Until:   lease.Time(binary.NativeEndian.Uint64(b[entryUntil:])),
 	}
 	if a.Also == a.Session {
 		a.Also = 0

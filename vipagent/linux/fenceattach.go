@@ -37,6 +37,7 @@ func (p *fencePort) close() {
 func (f *Fence) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.tidy()
 	err := makePinDir(f.dir)
 	if err == nil {
 		err = errors.Join(f.attachAll(), f.pinAll())

@@ -63,7 +63,8 @@ const (
 	entryEpoch       = 8
 	entrySession     = 16
 	entryAlsoSession = 24
-	entrySize        = 32
+	entryUntil       = 32
+	entrySize        = 40
 )
 
 // A slot: see slots.
@@ -471,6 +472,7 @@ func (w *writer) check() {
 	next := w.fresh("next")
 	w.lookup(w.maps.addresses, keyAt)
 	w.add(asm.JEq.Imm(asm.R0, 0, next), asm.Mov.Reg(asm.R8, asm.R0))
+	w.lingers(next)
 	w.add(
 		asm.LoadMem(asm.R1, asm.R8, entryAlso, asm.Word),
 		asm.StoreMem(asm.RFP, indexAt, asm.R1, asm.Word),
@@ -491,6 +493,20 @@ func (w *writer) check() {
 	)
 	w.slot()
 	w.label(next)
+}
+
+// lingers goes to next if the guard of the entry in R8 has ended by itself.
+func (w *writer) lingers(next string) {
+	guarded := w.fresh("guarded")
+	w.add(
+		asm.LoadMem(asm.R1, asm.R8, entryUntil, asm.DWord),
+		asm.JEq.Imm(asm.R1, 0, guarded),
+		asm.StoreMem(asm.RFP, deadlineAt, asm.R1, asm.DWord),
+		asm.FnKtimeGetBootNs.Call(),
+		asm.LoadMem(asm.R1, asm.RFP, deadlineAt, asm.DWord),
+		asm.JGE.Reg(asm.R0, asm.R1, next),
+	)
+	w.label(guarded)
 }
 
 // slot drops the packet unless the slot with the index at indexAt belongs to the
