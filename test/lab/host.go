@@ -211,7 +211,7 @@ func (h *Host) killAll() error {
 	h.mu.Unlock()
 	var errs []error
 	for _, p := range running {
-		errs = append(errs, p.signal(unix.SIGKILL)) // all first, then wait: none outlives another for long
+		errs = append(errs, p.signalAll(unix.SIGKILL)) // all first, then wait: none outlives another for long
 	}
 	for _, p := range running {
 		<-p.done
