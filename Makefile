@@ -37,7 +37,8 @@ test: build ## all tests (a single package: go test ./fsm)
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/out')
 
-bench: build ## the figures of the README (BENCH_ARGS='--only vips')
+bench: build ## the figures of the README, and keepalived's (BENCH_ARGS='--only vips')
+	test/setup.sh keepalived:keepalived
 	$(BUILD) -o $(BIN)/bench ./test/bench
 	$(BIN)/bench $(BENCH_ARGS)
 

@@ -181,15 +181,7 @@ func (c *Cluster) Agent(h *Host) *Process {
 // frozen processes, and daemons that do not run. It waits until the cluster is
 // ready.
 func (c *Cluster) Repair(ctx context.Context) error {
-	errs := []error{c.Network.Heal()}
-	for _, h := range c.Network.Hosts {
-		errs = append(errs, c.Network.Restore(h))
-		if h.IsOff() {
-			errs = append(errs, h.PowerOn())
-		}
-		errs = append(errs, c.Network.Join(h))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := c.Network.Repair(); err != nil {
 		return err
 	}
 	for _, h := range c.config.Coordinators {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -87,6 +88,19 @@ func (n *Network) Partition() error { return n.setTrunk(portDisabled) }
 
 // Heal joins the segments again.
 func (n *Network) Heal() error { return n.setTrunk(portForwarding) }
+
+// Repair ends every fault of the network and switches every host on.
+func (n *Network) Repair() error {
+	errs := []error{n.Heal()}
+	for _, h := range n.Hosts {
+		errs = append(errs, n.Restore(h))
+		if h.IsOff() {
+			errs = append(errs, h.PowerOn())
+		}
+		errs = append(errs, n.Join(h))
+	}
+	return errors.Join(errs...)
+}
 
 func (n *Network) setTrunk(state byte) error {
 	for _, end := range n.trunk {

@@ -34,6 +34,8 @@ type Row struct {
 	KernelOverlapMS  float64 `json:"kernel_overlap_ms"`
 	AnswersOverlapMS float64 `json:"answers_overlap_ms"`
 	WireOverlapMS    float64 `json:"wire_overlap_ms"`
+	BothMS           float64 `json:"both_ms"` // two hosts were heard at once, see [lab.Observations.Both]
+	Open             bool    `json:"open"`    // the gap had not ended when the row did
 	Lost             int     `json:"lost_probes"`
 	GapClient        string  `json:"gap_client"`
 }
@@ -83,6 +85,7 @@ func (s *Stage) measure(ctx context.Context, sc Scenario) (Row, error) {
 	}
 	s.say("fault begins; the holder is %s", s.Holder.Name)
 	began := lab.Now()
+	s.began = began
 	if err := sc.Fault(ctx, s); err != nil {
 		return Row{}, fmt.Errorf("fault: %w", err)
 	}
@@ -132,6 +135,7 @@ func (s *Stage) judge(j judgement) Row {
 	var first lab.Time
 	for _, vip := range s.VIPs {
 		o := s.Recorder.Observe(vip, j.began, j.ended)
+		row.BothMS = max(row.BothMS, millis(o.Both()))
 		v := o.Overlap()
 		overlap = lab.Overlap{Kernel: max(overlap.Kernel, v.Kernel), Answers: max(overlap.Answers, v.Answers), Wire: max(overlap.Wire, v.Wire)}
 		counted := s.Recorder.Observe(vip, j.began.Add(j.promise.Grace), j.ended)
@@ -146,7 +150,7 @@ func (s *Stage) judge(j judgement) Row {
 		}
 	}
 	if row.Lost > 0 {
-		row.GapMS = millis(gap.Length())
+		row.GapMS, row.Open = millis(gap.Length()), gap.Open
 	}
 	row.GapClient = gap.Client
 	row.KernelOverlapMS, row.AnswersOverlapMS, row.WireOverlapMS = millis(overlap.Kernel), millis(overlap.Answers), millis(overlap.Wire)
