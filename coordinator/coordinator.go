@@ -19,6 +19,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/coordinator/ledger"
 	"holdfast/coordinator/schedule"
 	"holdfast/fsm"
 )
@@ -139,11 +140,8 @@ type Coordinator struct {
 	mu    sync.RWMutex // guards state
 	state *fsm.State
 
-	voterMu   sync.Mutex
-	voter     *lease.Voter
-	firstSeen map[fsm.SessionID]lease.Time // since when this process could have heard the session
-	ended     map[uint64]uint64            // sessions whose end was applied, at which index
-	snapshots [2]uint64                    // indexes of the last snapshots on disk: older, newest
+	voterMu sync.Mutex // guards ledger
+	ledger  *ledger.Ledger
 
 	changed atomic.Pointer[chan struct{}] // closed and replaced at each change: broadcast
 	nudge   chan struct{}                 // wakes the leader's loop
@@ -163,14 +161,12 @@ func New(cfg Config) *Coordinator {
 	c := &Coordinator{
 		Config: cfg,
 		state:  fsm.New(),
-		voter: lease.NewVoter(lease.VoterConfig{
+		ledger: ledger.New(lease.VoterConfig{
 			Name: cfg.Name, Params: cfg.Params, Start: now,
 			LongestTTL: cfg.Store.LongestTTL(), Marks: cfg.Store.Marks(),
 		}),
-		firstSeen: make(map[fsm.SessionID]lease.Time),
-		ended:     make(map[uint64]uint64),
-		nudge:     make(chan struct{}, 1),
-		seen:      schedule.NewTracker(),
+		nudge: make(chan struct{}, 1),
+		seen:  schedule.NewTracker(),
 	}
 	ch := make(chan struct{})
 	c.changed.Store(&ch)

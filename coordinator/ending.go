@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -98,28 +97,12 @@ func ask[R any](ctx context.Context, voters []string, question func(ctx context.
 	}
 }
 
-// probed is what the voters say of one session.
-type probed struct {
-	lapsed, marked int
-	running        []time.Duration // what is left of promises that have not lapsed
-}
-
-// decided says whether the answers that are still out can change anything. Of a
-// session that somebody has marked everybody is heard.
-func (p *probed) decided(voters int) bool {
-	majority := voters/2 + 1
-	return p.lapsed >= majority || len(p.running) > voters-majority && p.marked == 0
-}
-
 // probeAll asks all voters and returns the sessions that a majority would
-// agree to fence, or that somebody has marked already, so that marks left by a
-// dead leader do not linger; for the others it sets again. A holder that still
-// reaches a majority of coordinators is known to one of any majority, and so is
-// never fenced.
+// agree to fence, or that somebody has marked already; for the others it sets again.
 func (c *Coordinator) probeAll(ctx context.Context, voters []string, ids []uint64, again map[uint64]time.Duration) (lapsed []uint64) {
-	tallies := make(map[uint64]*probed, len(ids))
+	tallies := make(map[uint64]*lease.Survey, len(ids))
 	for _, id := range ids {
-		tallies[id] = &probed{}
+		tallies[id] = &lease.Survey{}
 	}
 	question := func(ctx context.Context, name string) (*pb.ProbeReply, error) {
 		if name == c.Name {
@@ -130,39 +113,25 @@ func (c *Coordinator) probeAll(ctx context.Context, voters []string, ids []uint6
 	ask(ctx, voters, question, func(_ string, r *pb.ProbeReply) (enough bool) {
 		for _, res := range r.Results {
 			if t := tallies[res.Session]; t != nil {
-				t.add(res)
+				t.Add(lease.Probe{Lapsed: res.Lapsed, Marked: res.Marked, Remaining: time.Duration(res.RemainingNs)})
 			}
 		}
 		for _, t := range tallies {
-			if !t.decided(len(voters)) {
+			if !t.Decided(len(voters)) {
 				return false
 			}
 		}
 		return true
 	})
-	majority := len(voters)/2 + 1
 	for _, id := range ids {
 		t := tallies[id]
-		switch {
-		case t.lapsed >= majority || t.marked > 0:
+		if t.Fence(len(voters)) {
 			lapsed = append(lapsed, id)
-		case t.lapsed+len(t.running) >= majority:
-			slices.Sort(t.running) // when enough of them have lapsed
-			again[id] = max(t.running[majority-t.lapsed-1], minEnding)
+		} else if left, known := t.Again(len(voters)); known {
+			again[id] = max(left, minEnding)
 		}
 	}
 	return lapsed
-}
-
-func (p *probed) add(r *pb.ProbeResult) {
-	if r.Marked {
-		p.marked++
-	}
-	if r.Lapsed {
-		p.lapsed++
-		return
-	}
-	p.running = append(p.running, time.Duration(r.RemainingNs))
 }
 
 // fenceAll asks all voters to fence, and returns the sessions for which a

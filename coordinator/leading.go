@@ -160,18 +160,10 @@ func (t *leadership) report(outcome map[uint64]time.Duration) {
 // promise, and after how long the next one could be.
 func (c *Coordinator) silent(now lease.Time) (ids []uint64, wait time.Duration) {
 	c.mu.RLock()
-	sessions := c.state.Sessions()
-	c.mu.RUnlock()
-	wait = time.Second
-	for _, s := range sessions {
-		left := c.silence(now, s)
-		if left == 0 {
-			ids = append(ids, uint64(s.ID))
-			continue
-		}
-		wait = min(wait, left)
-	}
-	return ids, wait
+	defer c.mu.RUnlock()
+	c.voterMu.Lock()
+	defer c.voterMu.Unlock()
+	return c.ledger.Silent(now, c.state, time.Second)
 }
 
 // scheduleOnce proposes what the scheduler wants now, and says after how long
@@ -197,13 +189,7 @@ func (c *Coordinator) scheduleOnce(ctx context.Context) time.Duration {
 // wanted asks the scheduler what to do in the given state. seen is told of it.
 func (c *Coordinator) wanted(st *fsm.State, seen *schedule.Tracker) (ops []fsm.Op, again time.Duration) {
 	d := schedule.Decide(c.scheduleInput(st, seen))
-	for _, p := range d.Grants {
-		ops = append(ops, fsm.GrantSet{Set: p.Set, Session: p.Session, Cause: p.Reason})
-	}
-	for _, r := range d.Recalls {
-		ops = append(ops, fsm.RecallSet{Set: r.Set, Epoch: r.Epoch, To: r.To, Cause: r.Reason})
-	}
-	return ops, d.Again
+	return d.Ops(), d.Again
 }
 
 func (c *Coordinator) scheduleInput(st *fsm.State, seen *schedule.Tracker) schedule.Input {
@@ -235,14 +221,10 @@ func (c *Coordinator) propose(ctx context.Context, actor string, ops ...fsm.Op) 
 	c.schedMu.Lock()
 	seen := c.seen.Clone()
 	c.schedMu.Unlock()
-	e := fsm.Entry{Actor: actor, Ops: ops}
-	// The trial run uses an index that the entry will not have; only the shape
-	// of the state after it matters here.
-	if _, err := next.ApplyEntry(next.Applied()+1, stamp(e)); err != nil {
+	e, err := schedule.Follow(c.scheduleInput(next, seen), stamp(fsm.Entry{Actor: actor, Ops: ops}))
+	if err != nil {
 		return fsm.Result{}, fmt.Errorf("check entry: %w", err)
 	}
-	follow, _ := c.wanted(next, seen)
-	e.Ops = append(e.Ops, follow...)
 	res, err := c.proposeEntry(ctx, e)
 	if err != nil {
 		return res, err

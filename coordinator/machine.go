@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/coordinator/lease"
+	"holdfast/coordinator/ledger"
 	"holdfast/fsm"
 )
 
@@ -20,7 +21,7 @@ func (m Machine) Apply(index uint64, data []byte) (any, error) {
 	m.c.mu.Lock()
 	res, err := m.c.state.Apply(index, data)
 	if err == nil {
-		m.c.meetSessions()
+		m.c.meet()
 	}
 	m.c.mu.Unlock()
 	if err != nil {
@@ -53,7 +54,7 @@ func (m Machine) Restore(data []byte) error {
 	}
 	m.c.mu.Lock()
 	m.c.state = st
-	m.c.meetSessions()
+	m.c.meet()
 	applied := st.Applied()
 	m.c.mu.Unlock()
 	m.c.applied(applied)
@@ -63,7 +64,7 @@ func (m Machine) Restore(data []byte) error {
 // Persisted notes that a snapshot of the state at index is on disk.
 func (m Machine) Persisted(index uint64) {
 	m.c.voterMu.Lock()
-	m.c.snapshots[0], m.c.snapshots[1] = m.c.snapshots[1], index
+	m.c.ledger.Persisted(index)
 	m.c.voterMu.Unlock()
 	m.c.broadcast()
 }
@@ -72,7 +73,7 @@ func (m Machine) Persisted(index uint64) {
 // it rolls back. The log calls it before it acts on the new one.
 func (c *Coordinator) SetConfiguration(cfg Configuration) {
 	c.voterMu.Lock()
-	c.voter.SetConfiguration(c.Boottime(), lease.Configuration{
+	c.ledger.SetConfiguration(c.Boottime(), lease.Configuration{
 		Index: cfg.Index, Previous: cfg.Previous, Voters: cfg.Voters(),
 	})
 	c.voterMu.Unlock()
@@ -82,33 +83,17 @@ func (c *Coordinator) SetConfiguration(cfg Configuration) {
 // applied publishes that the state has reached index.
 func (c *Coordinator) applied(index uint64) {
 	c.voterMu.Lock()
-	c.voter.SetApplied(index)
+	c.ledger.SetApplied(index)
 	c.voterMu.Unlock()
 	c.broadcast()
 }
 
-// meetSessions notes since when each open session could have been heard here:
-// one that has just been opened, or that this process has just learnt of after
-// a restart, is silent for a good reason. Promises and marks of sessions whose
-// end is applied leave memory. Called with the state locked.
-func (c *Coordinator) meetSessions() {
-	sessions := c.state.Sessions()
-	index := c.state.Applied()
+// meet lets the ledger take in the new state. Called with the state locked.
+func (c *Coordinator) meet() {
 	now := c.Boottime()
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	for _, s := range sessions {
-		if _, ok := c.firstSeen[s.ID]; !ok {
-			c.firstSeen[s.ID] = now
-		}
-	}
-	for id := range c.firstSeen {
-		if _, open := c.state.Session(id); !open {
-			delete(c.firstSeen, id)
-			c.voter.Forget(uint64(id))
-			c.ended[uint64(id)] = index
-		}
-	}
+	c.ledger.Met(now, c.state)
 }
 
 // keepHouse makes durable what follows from applied entries: it raises the
@@ -133,11 +118,8 @@ func (c *Coordinator) keepHouse(ctx context.Context) error {
 
 func (c *Coordinator) raiseLongestTTL() error {
 	longest := c.Store.LongestTTL()
-	want := longest
 	c.mu.RLock()
-	for _, s := range c.state.Sessions() {
-		want = max(want, s.TTL)
-	}
+	want := ledger.WantedTTL(c.state, longest)
 	c.mu.RUnlock()
 	if want == longest {
 		return nil
@@ -146,38 +128,17 @@ func (c *Coordinator) raiseLongestTTL() error {
 		return fmt.Errorf("store longest TTL: %w", err)
 	}
 	c.voterMu.Lock()
-	c.voter.RaiseLongestTTL(want)
+	c.ledger.RaiseLongestTTL(want)
 	c.voterMu.Unlock()
 	return nil
 }
 
-// unmarkEnded deletes the marks of sessions whose end is in both snapshots that
-// a restart may go back to. A mark that went earlier would be missing when a
-// restarted coordinator sees the session open once more.
+// unmarkEnded deletes the marks that are needed no more.
 func (c *Coordinator) unmarkEnded() error {
 	marks := c.Store.Marks()
-	var done []uint64
 	c.mu.RLock()
 	c.voterMu.Lock()
-	covered := c.snapshots[0]
-	for _, id := range marks {
-		// A session's id is the index of its opening: a snapshot at or behind it
-		// that does not have the session has its end.
-		_, open := c.state.Session(fsm.SessionID(id))
-		end, known := c.ended[id]
-		if !known && !open && id <= c.state.Applied() {
-			end = c.state.Applied()
-			c.ended[id] = end
-		}
-		if !open && id <= covered && end <= covered {
-			done = append(done, id)
-		}
-	}
-	for id, end := range c.ended {
-		if end <= covered {
-			delete(c.ended, id)
-		}
-	}
+	done := c.ledger.Unneeded(c.state, marks)
 	c.voterMu.Unlock()
 	c.mu.RUnlock()
 	if len(done) == 0 {

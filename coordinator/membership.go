@@ -37,7 +37,7 @@ func (c *Coordinator) identity() *pb.IdentityReply {
 	info := c.Log.Info()
 	now := c.Boottime()
 	c.voterMu.Lock()
-	quiet := c.voter.QuietUntil().Sub(now) > 0
+	quiet := c.ledger.QuietUntil().Sub(now) > 0
 	c.voterMu.Unlock()
 	return &pb.IdentityReply{
 		Name: c.Name, Store: c.StoreID, HasState: info.HasState, Leader: info.Leader, Configuration: c.configuration(),

@@ -7,6 +7,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/coordinator/ledger"
 	"holdfast/fsm"
 )
 
@@ -35,42 +36,32 @@ func (c *Coordinator) HandleDatagram(from string, datagram []byte) {
 func (c *Coordinator) renew(now lease.Time, r lease.UnverifiedRenewal) ([]byte, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s, open := c.state.Session(fsm.SessionID(r.Session))
-	if !open {
-		return nil, nil // coordinator rule 3
-	}
-	renewal, err := r.Verify(&s.Secret)
-	if err != nil {
-		return nil, err
-	}
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	wasProven, _ := c.voter.Proven(now, renewal.Session)
-	answer, verdict := c.voter.Renew(now, leaseSession(s), renewal)
-	if !verdict.Send() {
-		return nil, fmt.Errorf("dropped: %s", verdict)
+	out, err := c.ledger.Renew(now, c.state, r)
+	switch {
+	case err != nil:
+		return nil, err
+	case out.Secret == nil:
+		return nil, nil // coordinator rule 3
+	case !out.Send:
+		return nil, fmt.Errorf("dropped: %s", out.Verdict)
 	}
-	if proven, _ := c.voter.Proven(now, renewal.Session); proven && !wasProven {
+	if out.Revived {
 		c.wake() // a host came alive: the scheduler may want to use it
 	}
-	return answer.Marshal(&s.Secret)
+	return out.Answer.Marshal(out.Secret)
 }
 
-// leaseSession is the part of a session that the lease knows.
-func leaseSession(s *fsm.Session) lease.Session {
-	return lease.Session{ID: uint64(s.ID), TTL: s.TTL, Secret: s.Secret}
-}
-
-// openSessions returns those of ids that are open in the applied state. No
-// other session is fenced here: it was never promised anything, and its end
-// may have been applied, which is when its mark is deleted.
+// openSessions returns those of ids that are open in the applied state: no other
+// session is fenced here.
 func (c *Coordinator) openSessions(ids []uint64) map[uint64]lease.Session {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	open := make(map[uint64]lease.Session, len(ids))
 	for _, id := range ids {
-		if s, ok := c.state.Session(fsm.SessionID(id)); ok {
-			open[id] = leaseSession(s)
+		if s, ok := ledger.Open(c.state, id); ok {
+			open[id] = s
 		}
 	}
 	return open
@@ -102,7 +93,7 @@ func (c *Coordinator) Probe(_ context.Context, r *pb.ProbeRequest) (*pb.ProbeRep
 		if !ok {
 			continue // not opened yet here, or ended: no evidence
 		}
-		p := c.voter.Probe(now, s)
+		p := c.ledger.Probe(now, s)
 		reply.Results = append(reply.Results, &pb.ProbeResult{
 			Session: id, Lapsed: p.Lapsed, Marked: p.Marked, RemainingNs: int64(p.Remaining),
 		})
@@ -130,7 +121,7 @@ func (c *Coordinator) Fence(_ context.Context, r *pb.FenceRequest) (*pb.FenceRep
 			res.Refusal = "not open here"
 			continue
 		}
-		out := c.voter.Fence(c.Boottime(), s)
+		out := c.ledger.Fence(c.Boottime(), s)
 		if out.Verdict == lease.FencePending {
 			pending = append(pending, id)
 			continue
@@ -149,7 +140,7 @@ func (c *Coordinator) Fence(_ context.Context, r *pb.FenceRequest) (*pb.FenceRep
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
 	for _, id := range pending {
-		setFenceResult(results[id], c.voter.MarkDurable(c.Boottime(), open[id]))
+		setFenceResult(results[id], c.ledger.MarkDurable(c.Boottime(), open[id]))
 	}
 	return reply, nil
 }
@@ -162,32 +153,9 @@ func setFenceResult(res *pb.FenceResult, out lease.FenceOutcome) {
 	res.Refusal = fmt.Sprintf("%s, ask again in %s", out.Verdict, out.Remaining.Round(time.Millisecond))
 }
 
-// silence tells for how long the session may still be silent before this
-// coordinator has evidence that its holder may not act any more: no renewal
-// that was sent under a lease has come for one promise, and the session has
-// been within hearing, and could have won a lease, for as long. A holder that only
-// this coordinator hears is silent too. A follower's table is as good as a
-// leader's, so an election restarts nothing; a restart does, because
-// firstSeen does.
-func (c *Coordinator) silence(now lease.Time, s *fsm.Session) (left time.Duration) {
-	c.voterMu.Lock()
-	defer c.voterMu.Unlock()
-	_, left = c.voter.Proven(now, uint64(s.ID))
-	seen, ok := c.firstSeen[s.ID]
-	if !ok {
-		seen = now
-	}
-	heard := seen.Add(c.Params.Promise(s.TTL)).Sub(now)
-	return max(left, heard, 0)
-}
-
-// live reports whether the session has a lease as far as this coordinator
-// knows: within one promise it has answered a renewal that was sent under one. A
-// host that is heard here and has no lease can hold nothing, so to give it
-// something would only take that from everybody.
+// live reports whether the session has a lease as far as this coordinator knows.
 func (c *Coordinator) live(now lease.Time, id fsm.SessionID) bool {
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	proven, _ := c.voter.Proven(now, uint64(id))
-	return proven
+	return c.ledger.Live(now, id)
 }

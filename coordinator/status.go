@@ -156,7 +156,7 @@ func sortedKeys[V any](m map[string]V) []string {
 func (c *Coordinator) renewalAge(now lease.Time, id fsm.SessionID) (time.Duration, bool) {
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
-	at, ok := c.voter.LastRenewal(uint64(id))
+	at, ok := c.ledger.LastRenewal(uint64(id))
 	return now.Sub(at), ok
 }
 

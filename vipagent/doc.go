@@ -19,7 +19,9 @@
 //
 // # Rules
 //
-// Comments name the rules of the lease protocol as "agent rule 1" and so on:
+// Comments name the rules of the lease protocol as "agent rule 1" and so on. Package
+// lease has rule 1's arithmetic, package tenure decides by the rules 3 to 8, and this
+// package does what they say:
 //
 //  1. Only the send time of a round counts, on CLOCK_BOOTTIME, read before its
 //     first datagram leaves; opening a session gives no lease.

@@ -6,6 +6,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 )
 
 const (
@@ -25,6 +26,7 @@ const (
 
 // fitness is what speaks for and against this host as a holder.
 type fitness struct {
+	unfit      string               // why this host must hold nothing; "" = it may
 	health     map[string]Condition // by set, "" = all that are not named
 	obstacles  map[string]obstacle  // by set
 	tries      map[string]int       // obstacles met since the set was last raised
@@ -38,7 +40,7 @@ type fitness struct {
 
 // obstacle is a reason on this host itself why it cannot hold a set.
 type obstacle struct {
-	grant  grant // as it was
+	grant  tenure.Grant // as it was
 	reason string
 	where  bool // the addresses have no place: gone as soon as they have one
 	until  lease.Time
@@ -67,6 +69,10 @@ func (f *fitness) of(set string) Condition {
 		add(c)
 	} else {
 		add(f.health[""])
+	}
+	if f.unfit != "" {
+		add(Condition{Veto: true, Reason: f.unfit})
+		out.Pending = false
 	}
 	if o, ok := f.obstacles[set]; ok {
 		add(Condition{Veto: true, Reason: o.reason})
@@ -121,7 +127,7 @@ func (o *owner) clearObstacles(now lease.Time) {
 			if !b.where {
 				continue
 			}
-			o.findInterfaces([]grant{b.grant})
+			o.findInterfaces([]tenure.Grant{b.grant})
 			if _, err := o.resolve(b.grant); err != nil {
 				continue
 			}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
+	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
 
@@ -21,44 +23,35 @@ const never = lease.Time(1<<63 - 1)
 type decision struct {
 	wanted  []vip.Wanted
 	session map[string]uint64 // by set
-	giveUp  []giveUp
-	retired []retired
+	giveUp  []tenure.GiveUp
+	retired []tenure.Retired
 	causes  map[string]string // why a set is not wanted, for the log
-}
-
-// giveUp is a grant to be released once its addresses are confirmed down.
-type giveUp struct {
-	grant
-	cause string
 }
 
 // decide compares what the quorum says with what may be. It changes no address.
 func (o *owner) decide(now lease.Time) decision {
 	d := decision{session: make(map[string]uint64), causes: make(map[string]string)}
-	if o.stopping {
+	if o.book.Stopping() {
 		for set := range o.held {
 			d.causes[set] = "the agent stops"
 		}
 		return d
 	}
-	// A grant of a session that was replaced or has ended is none of ours.
-	ours := slices.DeleteFunc(slices.Clone(o.view.grants), func(g grant) bool { return o.slotOf(g.Session) == nil })
-	o.findInterfaces(ours)
-	for _, g := range ours {
-		if cause, ok := o.mustGo(g); ok {
-			d.dismiss(o, g, cause)
-			continue
-		}
-		if !o.mayAct(g.Session, now) {
-			d.causes[g.Set] = "the session lapsed"
-			continue
-		}
+	may := o.book.Decide(o.moment(now), o.veto)
+	for _, g := range may.GiveUp {
+		d.dismiss(o, g)
+	}
+	for _, g := range may.Lapsed {
+		d.causes[g.Set] = "the session lapsed"
+	}
+	o.findInterfaces(may.Hold)
+	for _, g := range may.Hold {
 		wanted, err := o.resolve(g)
 		var none *obstacleError
 		switch {
 		case errors.As(err, &none):
 			o.fitness.impede(now, obstacle{grant: g, reason: none.Error(), where: true})
-			d.dismiss(o, g, none.Error())
+			d.dismiss(o, tenure.GiveUp{Grant: g, Cause: none.Error()})
 		case err != nil: // not known now: ask again
 			o.look = true
 			o.wakeBy(now.Add(retryKernel))
@@ -68,8 +61,8 @@ func (o *owner) decide(now lease.Time) decision {
 			d.session[g.Set] = g.Session
 		}
 	}
-	for _, r := range o.view.retiring {
-		if o.slotOf(r.session) != nil && !o.tasks.confirming(r) {
+	for _, r := range may.Retired {
+		if !o.tasks.confirming(r) {
 			d.retired = append(d.retired, r)
 		}
 	}
@@ -78,28 +71,17 @@ func (o *owner) decide(now lease.Time) decision {
 
 // dismiss takes a grant onto the list of those to be released, unless that is
 // under way.
-func (d *decision) dismiss(o *owner, g grant, cause string) {
-	d.causes[g.Set] = cause
-	if !o.tasks.releasing(g) {
-		d.giveUp = append(d.giveUp, giveUp{g, cause})
+func (d *decision) dismiss(o *owner, g tenure.GiveUp) {
+	d.causes[g.Set] = g.Cause
+	if !o.tasks.releasing(g.Grant) {
+		d.giveUp = append(d.giveUp, g)
 	}
 }
 
-// mustGo says whether a grant of ours has to be released, and why.
-func (o *owner) mustGo(g grant) (cause string, ok bool) {
-	if condition := o.fitness.of(g.Set); condition.Veto && !o.undecided(condition) {
-		return condition.Reason, true
-	}
-	if g.recalled {
-		return g.cause, true
-	}
-	// Agent rule 3. At or below the floor its addresses were taken down in
-	// order to be released, so it is never raised again; whoever did that may
-	// have died before the release was sent, and a repeated one does no harm.
-	if g.Epoch <= o.setFloors[g.Set] {
-		return "released before", true
-	}
-	return "", false
+// veto says whether the checks or an obstacle speak against holding a set.
+func (o *owner) veto(set string) (cause string, vetoed bool) {
+	c := o.fitness.of(set)
+	return c.Reason, c.Veto && !o.undecided(c)
 }
 
 // undecided says whether a veto is only that of checks without a result, right
@@ -130,19 +112,23 @@ func (o *owner) reconcile() {
 	ops := vip.Plan(d.wanted, actual, vip.Options{})
 	var failed error
 	if gone := vip.Of(ops, vip.Remove); len(gone) > 0 {
+		fault.Point(fault.Close)
+		if err := o.shield.shut(gone); err != nil {
+			o.journal.error("fence not shut", "err", err)
+		}
 		failed = o.edges.Kernel.Remove(gone)
 		// Agent rule 5: confirmed by reading back, and only by that.
 		actual = o.readKernel()
 		ops = vip.Plan(d.wanted, actual, vip.Options{})
 	}
 	o.wanted = d.wanted
-	o.forget(actual)
+	o.forget()
 	if !o.read || len(vip.Of(ops, vip.Remove)) > 0 {
 		o.again("addresses are not down", failed)
 	}
 	o.letGo(d)
 	if o.read {
-		o.swept = true
+		o.book.Swept()
 		o.raise(d, ops)
 	}
 	o.account(d, began)
@@ -156,7 +142,7 @@ func (o *owner) readKernel() []vip.Actual {
 	if err != nil {
 		o.again("addresses cannot be read", err)
 		actual = nil
-		for _, u := range o.up {
+		for _, u := range o.book.Up() {
 			actual = append(actual, vip.Actual{Address: u.Host(), Ours: true, ValidLeft: time.Hour})
 		}
 	}
@@ -179,80 +165,30 @@ func (o *owner) again(what string, err error) {
 }
 
 // forget drops addresses that are neither there nor wanted.
-func (o *owner) forget(actual []vip.Actual) {
+func (o *owner) forget() {
 	if !o.read {
 		return
 	}
-	wanted := make(map[string]bool, len(o.wanted))
+	wanted := make(map[netip.Addr]bool, len(o.wanted))
 	for _, w := range o.wanted {
-		wanted[w.IP().String()] = true
+		wanted[w.IP()] = true
 	}
-	for ip := range o.up {
-		if !o.present[ip] && !wanted[ip.String()] {
-			delete(o.up, ip)
-			o.dirty = true
-		}
+	o.book.Forget(o.isPresent, func(ip netip.Addr) bool { return wanted[ip] })
+	if err := o.shield.forget(func(ip netip.Addr) bool { return o.present[ip] || wanted[ip] }); err != nil {
+		o.again("addresses that are down are still guarded", err)
 	}
 }
 
-// letGo sends a release for each grant that has to go, and a confirmation for
-// each address that left its set, once nothing of it is up (agent rule 5).
+// letGo raises the floors of each grant that has to go, and of each address that
+// left its set, once nothing of it is up, and writes them down; then they can be
+// sent (agent rule 5).
 func (o *owner) letGo(d decision) {
 	if !o.read {
 		return // not confirmed
 	}
-	var releases []giveUp
-	for _, g := range d.giveUp {
-		if o.anyUp(g.grant) {
-			continue
-		}
-		releases = append(releases, g)
-		o.setFloors[g.Set] = max(o.setFloors[g.Set], g.Epoch)
-		for _, c := range g.Addresses {
-			o.floor(c, c.epoch(g.grant))
-		}
+	if o.book.LetGo(d.giveUp, d.retired, o.isPresent) {
+		o.save()
 	}
-	var removals []retired
-	for _, r := range d.retired {
-		if o.present[r.address] {
-			continue
-		}
-		removals = append(removals, r)
-		// Whoever gets it next gets it in an entry after this view, so the
-		// view's index shuts out every older one, also a grant never seen here.
-		o.addressFloors[r.address] = max(o.addressFloors[r.address], o.view.index)
-	}
-	if len(releases)+len(removals) == 0 || !o.save() {
-		return // agent rule 5: the floor is written before anything is sent
-	}
-	now := o.now()
-	for _, g := range releases {
-		o.tasks.release(g, now)
-	}
-	for _, r := range removals {
-		o.tasks.confirm(r, now)
-	}
-}
-
-func (o *owner) floor(c claimed, epoch uint64) {
-	ip := c.Prefix.Addr()
-	o.addressFloors[ip] = max(o.addressFloors[ip], epoch)
-}
-
-// anyUp says whether an address of the grant is up, or one that was raised
-// for its set.
-func (o *owner) anyUp(g grant) bool {
-	for _, c := range g.Addresses {
-		if o.present[c.Prefix.Addr()] {
-			return true
-		}
-	}
-	for ip, u := range o.up {
-		if u.set == g.Set && o.present[ip] {
-			return true
-		}
-	}
-	return false
 }
 
 // account brings what is held up to date and logs the differences.
@@ -262,22 +198,9 @@ func (o *owner) account(d decision, began lease.Time) {
 	want := make(map[string]int)
 	for _, w := range d.wanted {
 		want[w.Set]++
-		ip := w.IP()
-		u, ok := o.up[ip]
-		if !ok && o.present[ip] { // up as wanted, but not by us: adopted
-			u = upAddress{Address: w.Address, set: w.Set}
-		} else if !ok {
-			continue
-		}
-		if u.epoch != w.Epoch || u.session != d.session[w.Set] || u.set != w.Set || o.present[ip] && !u.confirmed {
-			u.set, u.epoch, u.session = w.Set, w.Epoch, d.session[w.Set]
-			u.confirmed = u.confirmed || o.present[ip]
-			o.dirty = true
-		}
-		o.up[ip] = u
-		if u.confirmed {
+		if u, ok := o.book.Keep(w, d.session[w.Set], o.present[w.IP()]); ok && u.Confirmed {
 			h := counts[w.Set]
-			counts[w.Set] = Holding{w.Set, u.session, u.epoch, h.Addresses + 1}
+			counts[w.Set] = Holding{w.Set, u.Session, u.Epoch, h.Addresses + 1}
 		}
 	}
 	for _, set := range sortedKeys(o.held) {
@@ -299,10 +222,10 @@ func (o *owner) account(d decision, began lease.Time) {
 		}
 	}
 	o.held = counts
-	up := make(map[netip.Addr]bool, len(o.up))
-	for ip, u := range o.up {
-		if u.confirmed {
-			up[ip] = true
+	up := make(map[netip.Addr]bool, len(o.book.Up()))
+	for _, u := range o.book.Up() {
+		if u.Confirmed {
+			up[u.IP()] = true
 		}
 	}
 	o.holds.Store(&up)

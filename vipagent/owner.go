@@ -2,13 +2,14 @@ package vipagent
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
+	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
 
@@ -37,33 +38,21 @@ type owner struct {
 	work  context.Context // of calls and helpers; outlives Run's
 	wg    *sync.WaitGroup
 
-	// What the quorum says.
-	view      view
-	viewAt    lease.Time // when it came
-	viewed    bool       // some view has come since the start
-	newest    uint64     // views up to this index are not taken
-	since     lease.Time // when that came which this step answers to, for the log
-	cur, next *slot      // next is to replace cur
-	rebinding bool       // Rebind(cur, next) may have been sent (agent rule 7)
-	stops     map[uint64]context.CancelFunc
-	wasAlive  bool // cur was, at the last step
-	lapsedAt  lease.Time
-
-	// What is kept for a successor.
-	setFloors     map[string]uint64
-	addressFloors map[netip.Addr]uint64
-	dirty         bool // the session file is behind
-	saved         map[uint64]lease.Time
+	// What may be held and what must be given up: all rules are in there.
+	book        *tenure.Book
+	slots       slots // of the book's sessions
+	stops       map[uint64]context.CancelFunc
+	candidateOf []string              // sets that name this host, by the newest view
+	since       lease.Time            // when that came which this step answers to, for the log
+	saved       map[uint64]lease.Time // deadlines in the session file
 
 	// What the host has.
-	up                      map[netip.Addr]upAddress // raised and not yet seen gone
-	present                 map[netip.Addr]bool      // ours, by the last reading
-	read                    bool                     // the last reading worked, after all changes
-	look                    bool                     // the kernel must be read
-	swept                   bool                     // it was once compared as a whole
-	wanted                  []vip.Wanted             // as of the last comparison
-	held                    map[string]Holding       // by set, for the log and status
-	links                   map[string]bool          // interfaces that exist
+	present                 map[netip.Addr]bool // ours, by the last reading
+	read                    bool                // the last reading worked, after all changes
+	look                    bool                // the kernel must be read
+	wanted                  []vip.Wanted        // as of the last comparison
+	held                    map[string]Holding  // by set, for the log and status
+	links                   map[string]bool     // interfaces that exist
 	linksRead               bool
 	found                   map[netip.Prefix]string // interfaces of addresses that name none, as of this step
 	foundErr                error
@@ -77,25 +66,15 @@ type owner struct {
 	fitness fitness
 	restored,
 	lapses uint64
-	stopping bool
-	wakeAt   lease.Time // next time something is due
-}
-
-// upAddress is an address that was raised.
-type upAddress struct {
-	vip.Address
-	set            string
-	session, epoch uint64
-	confirmed      bool // seen up, or added without an error
+	wakeAt lease.Time // next time something is due
 }
 
 func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 	return &owner{
 		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
-		stops:     make(map[uint64]context.CancelFunc),
-		setFloors: make(map[string]uint64), addressFloors: make(map[netip.Addr]uint64),
-		saved: make(map[uint64]lease.Time),
-		up:    make(map[netip.Addr]upAddress), present: make(map[netip.Addr]bool),
+		book:  tenure.New(tenure.Identity{Host: a.config.Host, BootID: a.config.BootID}),
+		slots: make(slots), stops: make(map[uint64]context.CancelFunc),
+		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
 		tasks:     newTasks(), fitness: newFitness(),
@@ -108,7 +87,12 @@ func (o *owner) run(ctx context.Context) error {
 	if !o.state.tmpfs {
 		o.journal.warn("the state directory is not on a tmpfs: a disk that hangs would hang the agent", "dir", o.config.StateDir)
 	}
+	o.fitness.unfit = o.shield.unfit
+	if err := o.shield.meet(); err != nil {
+		o.journal.error("what is guarded cannot be read", "err", err)
+	}
 	o.adopt()
+	o.keepDeadlines()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextLook := o.now()
@@ -123,6 +107,7 @@ func (o *owner) run(ctx context.Context) error {
 		if now >= nextLook {
 			o.look, o.linksRead = true, false
 			nextLook = now.Add(lookEvery)
+			o.checkFence()
 		}
 		o.wakeAt = nextLook
 		o.step(now)
@@ -144,11 +129,13 @@ func (o *owner) step(now lease.Time) {
 	o.absorb(now, in)
 	o.advance(now)
 	o.reconcile()
+	o.align()
+	o.keepDeadlines()
 	now = o.now()
 	o.note(now)
 	o.maintain(now)
 	o.settle(now)
-	if o.dirty || o.deadlineMoved() {
+	if o.book.Dirty() || o.deadlineMoved() {
 		o.save()
 	}
 	o.publishStatus()
@@ -167,6 +154,9 @@ func (o *owner) absorb(now lease.Time, in events) {
 	}
 	if in.look {
 		o.look, o.linksRead = true, false
+	}
+	if len(in.links) > 0 {
+		o.checkFence() // it may be a new interface
 	}
 	for _, name := range sortedKeys(in.links) {
 		o.announcer.link(now, name)
@@ -192,10 +182,9 @@ func (o *owner) absorb(now lease.Time, in events) {
 	}
 }
 
-// takeView takes the view if it is newer than what is known. Older ones would
-// do no harm (agent rule 3), but they would lower what newer ones raised.
+// takeView takes the view if it is newer than what is known.
 func (o *owner) takeView(r received) {
-	if index := r.view.GetIndex(); index < o.newest || index == o.newest && o.viewed {
+	if !o.book.Newer(r.view.GetIndex()) {
 		return
 	}
 	v, err := parseView(r.view)
@@ -203,51 +192,38 @@ func (o *owner) takeView(r received) {
 		o.journal.error("view ignored", "err", err)
 		return
 	}
-	o.view, o.viewAt, o.newest, o.viewed = v, r.at, v.index, true
+	o.book.TakeView(v, r.at)
+	o.candidateOf = slices.Clone(r.view.GetCandidateOf())
 	o.since = min(o.since, r.at)
 }
 
-// slotOf returns the session if it is one of ours and in use.
-func (o *owner) slotOf(session uint64) *slot {
-	for _, s := range []*slot{o.cur, o.next} {
-		if s != nil && s.ID == session {
-			return s
-		}
-	}
-	return nil
-}
-
-// alive says whether a session may act at now: not past its own deadline, less
-// the time that it takes to be down at that deadline.
-func (o *owner) alive(s *slot, now lease.Time) bool {
-	return s != nil && now < s.until()-lease.Time(o.guard.Load())
+// moment is now, for a question to the book.
+func (o *owner) moment(now lease.Time) tenure.Moment {
+	return tenure.Moment{Now: now, Guard: time.Duration(o.guard.Load()), Leases: o.slots}
 }
 
 // mayAct says whether addresses may be up under a grant that names the session.
 func (o *owner) mayAct(session uint64, now lease.Time) bool {
-	s := o.slotOf(session)
-	if s == nil || o.stopping {
-		return false // agent rule 3: a grant must name our own session
-	}
-	// Agent rule 7: as long as a view names the old session while a Rebind may
-	// have been committed, nobody knows which of the two holds the grant. A
-	// view that names the new one has seen it committed.
-	if o.rebinding && s == o.cur {
-		return o.alive(o.cur, now) && o.alive(o.next, now)
-	}
-	return o.alive(s, now)
+	return o.book.MayAct(session, o.moment(now))
 }
 
-// actUntil is until when it may act, before the guard.
-func (o *owner) actUntil(session uint64) lease.Time {
-	s := o.slotOf(session)
-	if s == nil {
-		return 0
+// current is the slot of the session in use, nil if there is none.
+func (o *owner) current() *slot { return o.slots[o.book.Current().ID] }
+
+// upAt is what was raised at an address, nothing if nothing was.
+func (o *owner) upAt(ip netip.Addr) tenure.Up {
+	u, _ := o.book.UpAt(ip)
+	return u
+}
+
+// isPresent says whether an address of ours was there at the last reading.
+func (o *owner) isPresent(ip netip.Addr) bool { return o.present[ip] }
+
+// keepDeadlines closes the kernel's deadlines of sessions that are not in use.
+func (o *owner) keepDeadlines() {
+	if err := o.shield.keep(o.slots); err != nil {
+		o.again("deadlines of former sessions are not closed", err)
 	}
-	if o.rebinding && s == o.cur {
-		return min(o.cur.until(), o.next.until())
-	}
-	return s.until()
 }
 
 // note logs what happened to the sessions. It runs after the addresses are
@@ -256,27 +232,20 @@ func (o *owner) note(now lease.Time) {
 	if late := o.renewer.paused.Swap(0); late > 0 {
 		o.journal.warn("this process stood still", "for", time.Duration(late).Round(time.Millisecond))
 	}
-	alive := o.alive(o.cur, now)
-	if o.wasAlive && !alive && o.cur != nil {
+	lapsed, proven := o.book.Note(o.moment(now), o.read && len(o.present) == 0)
+	if lapsed {
 		o.lapses++
-		o.lapsedAt = now
-		o.journal.warn("session lapsed: no majority of coordinators answers", "session", o.cur.ID)
-	} else if !o.wasAlive && alive {
-		o.journal.info("lease proven", "session", o.cur.ID, "left", o.cur.until().Sub(now).Round(time.Millisecond))
-	}
-	o.wasAlive = alive
-	if o.cur != nil && !alive && len(o.present) == 0 && o.read {
-		// Nothing is up, so an older view can lower nothing; and if the
-		// cluster was rebuilt from a copy its indexes may be lower than before.
-		o.newest = 0
+		o.journal.warn("session lapsed: no majority of coordinators answers", "session", o.book.Current().ID)
+	} else if proven {
+		o.journal.info("lease proven", "session", o.book.Current().ID, "left", o.current().until().Sub(now).Round(time.Millisecond))
 	}
 }
 
 // publishStatus makes the status known.
 func (o *owner) publishStatus() {
-	s := &Status{Host: o.config.Host, At: o.now(), Index: o.view.index, Restored: o.restored, Lapses: o.lapses, Dropped: o.journal.dropped.Load()}
-	if o.cur != nil {
-		s.Session, s.Deadline, s.Fenced = o.cur.ID, o.cur.until(), o.cur.fenced.Load()
+	s := &Status{Host: o.config.Host, At: o.now(), Index: o.book.View().Index, Restored: o.restored, Lapses: o.lapses, Dropped: o.journal.dropped.Load()}
+	if cur := o.current(); cur != nil {
+		s.Session, s.Deadline, s.Fenced = cur.ID, cur.until(), cur.fenced.Load()
 	}
 	for _, set := range sortedKeys(o.held) {
 		s.Holds = append(s.Holds, o.held[set])
@@ -295,79 +264,27 @@ func (o *owner) adopt() {
 	if f == nil {
 		return
 	}
-	why, old := o.adoptable(f)
+	now := o.now()
+	adopted, why := o.book.Adopt(f, now)
 	if why != "" {
 		o.journal.info("session not adopted", "reason", why)
-		if f.BootID == o.config.BootID && f.Host == o.config.Host {
-			// We have the lock and will sweep: these sessions never act again,
-			// and closing them frees what they held at once.
-			for _, s := range f.Sessions {
-				o.tasks.closing[s.ID] = "its agent was restarted too late to go on"
-			}
-		}
-		o.dirty = true
 		return
 	}
-	now := o.now()
-	o.cur, o.rebinding = old[0], f.Rebinding && len(old) > 1
-	if len(old) > 1 {
-		o.next = old[1]
+	for _, a := range adopted {
+		o.slots[a.Session.ID] = o.slotFor(a.Session)
 	}
-	for k, v := range f.SetFloors {
-		o.setFloors[k] = v
-	}
-	for k, v := range f.AddressFloors {
-		o.addressFloors[k] = v
-	}
-	for _, g := range f.Grants {
-		for _, c := range g.Addresses {
-			o.up[c.Prefix.Addr()] = upAddress{vip.Address{Prefix: c.Prefix, Interface: c.Interface}, g.Set, g.Session, g.Epoch, true}
-		}
-	}
-	o.view = view{index: f.Index, sessions: make(map[uint64]bool), grants: f.Grants}
 	o.setGuard() // before the deadlines are watched
-	for i, s := range old {
-		o.view.sessions[s.ID] = true
-		deadline := f.Sessions[i].Deadline
-		if now >= deadline {
-			deadline = 0
+	for _, a := range adopted {
+		s := o.slots[a.Session.ID]
+		s.deadline.Store(int64(a.Deadline))
+		if o.shield.deadlines != nil && o.shield.deadlines.Deadline(s.ID) < a.Deadline {
+			s.store(a.Deadline) // proven, and what was pinned is gone
 		}
-		s.deadline.Store(int64(deadline))
-		o.start(s, deadline)
+		o.start(s, a.Deadline)
 	}
-	o.viewAt, o.newest = now, f.Index
-	o.wasAlive = true
 	o.fitness.unsure = true
-	o.journal.info("session adopted", "session", o.cur.ID, "left", o.cur.until().Sub(now).Round(time.Millisecond))
-}
-
-// adoptable returns the sessions of the file, or why they are not adopted.
-func (o *owner) adoptable(f *stateFile) (why string, sessions []*slot) {
-	switch {
-	case f.BootID != o.config.BootID:
-		return "the host was rebooted", nil
-	case f.Host != o.config.Host:
-		return fmt.Sprintf("it is of host %s", f.Host), nil
-	case len(f.Sessions) == 0:
-		return "there was none", nil
-	case len(f.Sessions) > 2:
-		return "the file has more than two", nil
-	}
-	now := o.now()
-	for _, stored := range f.Sessions {
-		s, err := stored.session()
-		if err != nil {
-			return err.Error(), nil
-		}
-		if now >= stored.Deadline && !(len(sessions) == 1 && !f.Rebinding) {
-			return fmt.Sprintf("session %d has lapsed", s.ID), nil
-		}
-		if stored.Deadline.Sub(now) > s.TTL {
-			return fmt.Sprintf("deadline of session %d is farther away than its ttl", s.ID), nil
-		}
-		sessions = append(sessions, newSlot(s))
-	}
-	return "", sessions
+	cur := o.current()
+	o.journal.info("session adopted", "session", cur.ID, "left", cur.until().Sub(now).Round(time.Millisecond))
 }
 
 // start begins to renew a session and to watch its deadline.
@@ -379,64 +296,54 @@ func (o *owner) start(s *slot, adopted lease.Time) {
 }
 
 // retire makes sure that a session never acts again.
-func (o *owner) retire(s *slot) {
-	s.retired.Store(true)
-	o.renewer.drop(s.ID)
-	if stop, ok := o.stops[s.ID]; ok {
-		stop()
-		delete(o.stops, s.ID)
+func (o *owner) retire(id uint64) {
+	s, ok := o.slots[id]
+	if !ok {
+		return
 	}
-	o.look, o.dirty = true, true
+	s.retired.Store(true)
+	delete(o.slots, id)
+	o.renewer.drop(id)
+	if stop, ok := o.stops[id]; ok {
+		stop()
+		delete(o.stops, id)
+	}
+	o.look = true
 }
 
 // deadlineMoved says whether the session file has an older deadline. A file
 // that is behind is safe: it only ends an adoption earlier.
 func (o *owner) deadlineMoved() bool {
-	return slices.ContainsFunc([]*slot{o.cur, o.next}, func(s *slot) bool {
-		return s != nil && s.until() != o.saved[s.ID]
-	})
+	for id, s := range o.slots {
+		if s.until() != o.saved[id] {
+			return true
+		}
+	}
+	return false
 }
 
-// save writes the session file. It returns false if that did not work.
+// save writes the session file, and makes ready to be sent what waits for that. It
+// returns false if that did not work.
 func (o *owner) save() bool {
-	f := &stateFile{
-		Host: o.config.Host, BootID: o.config.BootID, Index: o.view.index,
-		Sessions: []storedSession{}, Grants: o.storedGrants(),
-		SetFloors: o.setFloors, AddressFloors: o.addressFloors,
-	}
-	saved := make(map[uint64]lease.Time)
-	for _, s := range []*slot{o.cur, o.next} {
-		if s == nil {
-			continue
-		}
-		until := s.until()
-		saved[s.ID] = until
-		f.Sessions = append(f.Sessions, storedSession{s.ID, s.Secret[:], s.TTL.Milliseconds(), until})
-	}
-	f.Rebinding = o.rebinding
+	fault.Point(fault.Save)
+	f := o.book.File(o.slots)
 	if err := o.state.save(f); err != nil {
-		o.dirty = true
+		o.book.NotStored()
 		o.journal.error("session file not written: nothing can be released", "err", err)
 		o.wakeBy(o.now().Add(retryKernel))
 		return false
 	}
-	o.saved, o.dirty = saved, false
-	return true
-}
-
-// storedGrants is what is up, in the form of grants with resolved interfaces.
-func (o *owner) storedGrants() []grant {
-	out := []grant{}
-	for _, g := range o.view.grants {
-		kept := grant{Set: g.Set, Session: g.Session, Epoch: g.Epoch}
-		for _, c := range g.Addresses {
-			if u, ok := o.up[c.Prefix.Addr()]; ok && u.epoch == g.Epoch {
-				kept.Addresses = append(kept.Addresses, claimed{c.Prefix, u.Interface, c.Claim})
-			}
-		}
-		if len(kept.Addresses) > 0 {
-			out = append(out, kept)
-		}
+	clear(o.saved)
+	for _, s := range f.Sessions {
+		o.saved[s.ID] = s.Deadline
 	}
-	return out
+	now := o.now()
+	told := o.book.Stored()
+	for _, g := range told.Releases {
+		o.tasks.release(g, now)
+	}
+	for _, r := range told.Removals {
+		o.tasks.confirm(r, now)
+	}
+	return true
 }

@@ -13,6 +13,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
 
@@ -98,11 +99,11 @@ func TestRecallLowersThenReleases(t *testing.T) {
 		w.take()
 		a.tell("a", 50, recalled(held("web", session1, 41, "10.0.0.5/24@7", "10.0.0.6/24@44"), "move to i"))
 		w.expect("remove 10.0.0.5 10.0.0.6", "release 101: web/41 because move to i")
-		var f stateFile
+		var f tenure.File
 		if err := json.Unmarshal([]byte(w.files["release"]), &f); err != nil {
 			t.Fatal(err)
 		}
-		if f.SetFloors["web"] != 41 || f.AddressFloors[netip.MustParseAddr("10.0.0.5")] != 41 || f.AddressFloors[netip.MustParseAddr("10.0.0.6")] != 44 {
+		if f.SetFloors.Of("web") != 41 || f.AddressFloors.Of(netip.MustParseAddr("10.0.0.5")) != 41 || f.AddressFloors.Of(netip.MustParseAddr("10.0.0.6")) != 44 {
 			t.Errorf("floors at the release: %v %v", f.SetFloors, f.AddressFloors)
 		}
 		if len(f.Grants) != 0 {
@@ -250,7 +251,7 @@ func TestFencedSessionIsRebound(t *testing.T) {
 		w.set(func() { w.marked[session1] = map[string]bool{"c": true} })
 		time.Sleep(400 * time.Millisecond)
 		w.expect("open h", "rebind 101 142")
-		var f stateFile
+		var f tenure.File
 		if err := json.Unmarshal([]byte(w.files["rebind"]), &f); err != nil {
 			t.Fatal(err)
 		}
@@ -518,7 +519,7 @@ func TestRetiringAddressOfUnseenGrantStaysDown(t *testing.T) {
 			Retiring: []*pb.Retiring{{Address: "10.0.0.6", Claim: 7, Session: session1, Set: "web"}}})
 		w.expect("confirm 101: 10.0.0.6@7")
 		a.kill()
-		var f stateFile
+		var f tenure.File
 		raw, _ := os.ReadFile(filepath.Join(w.dir, sessionName))
 		if err := json.Unmarshal(raw, &f); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
 
@@ -14,15 +15,13 @@ type obstacleError struct{ reason string }
 func (e *obstacleError) Error() string { return e.reason }
 
 // resolve returns what is wanted of a grant that may be acted upon.
-func (o *owner) resolve(g grant) ([]vip.Wanted, error) {
+func (o *owner) resolve(g tenure.Grant) ([]vip.Wanted, error) {
 	if err := o.readLinks(); err != nil {
 		return nil, err
 	}
 	var out []vip.Wanted
 	for _, c := range g.Addresses {
-		// Agent rule 8: an address that left the set and came back has a newer
-		// claim; in a late view it has the one that was given up.
-		if c.epoch(g) <= o.addressFloors[c.Prefix.Addr()] {
+		if !o.book.Raisable(&g, c) {
 			continue
 		}
 		iface, err := o.interfaceOf(c)
@@ -36,7 +35,7 @@ func (o *owner) resolve(g grant) ([]vip.Wanted, error) {
 
 // interfaceOf returns where an address belongs. One that is up stays where it
 // is as long as the interface is there.
-func (o *owner) interfaceOf(c claimed) (string, error) {
+func (o *owner) interfaceOf(c tenure.Claimed) (string, error) {
 	if name, ok := o.staysOn(c); ok {
 		return name, nil
 	}
@@ -61,14 +60,14 @@ func (o *owner) interfaceOf(c claimed) (string, error) {
 }
 
 // staysOn returns the interface on which an address is up.
-func (o *owner) staysOn(c claimed) (string, bool) {
-	u, ok := o.up[c.Prefix.Addr()]
+func (o *owner) staysOn(c tenure.Claimed) (string, bool) {
+	u, ok := o.book.UpAt(c.Prefix.Addr())
 	return u.Interface, ok && o.links[u.Interface] && (c.Interface == "" || c.Interface == u.Interface)
 }
 
 // findInterfaces looks up, in one go, the interfaces of all addresses that name
 // none: for a thousand of them one by one would take seconds.
-func (o *owner) findInterfaces(grants []grant) {
+func (o *owner) findInterfaces(grants []tenure.Grant) {
 	var prefixes []netip.Prefix
 	for _, g := range grants {
 		for _, c := range g.Addresses {

@@ -1,11 +1,13 @@
 package vipagent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
 
@@ -30,6 +32,10 @@ func (o *owner) raise(d decision, ops []vip.Op) {
 	for _, op := range adds {
 		o.expect(op, d.session[op.Set])
 	}
+	if err := o.shield.check(); err != nil {
+		o.addFailed(adds, err)
+		return
+	}
 	o.save() // so that a successor knows them; else it would take them down
 	for piece := range slices.Chunk(adds, chunk) {
 		if !o.raisePiece(piece) {
@@ -42,12 +48,11 @@ func (o *owner) raise(d decision, ops []vip.Op) {
 
 // expect notes that an address is about to be up.
 func (o *owner) expect(op vip.Op, session uint64) {
-	ip := op.Address.IP()
-	if u, ok := o.up[ip]; ok && u.confirmed && u.epoch == op.Epoch && u.Address == op.Address {
+	if u := o.upAt(op.Address.IP()); u.Confirmed && u.Epoch == op.Epoch && u.Address == op.Address {
 		o.restored++
 		o.journal.warn("address was removed by somebody else: restored", "address", op.Address, "set", op.Set)
 	}
-	o.up[ip] = upAddress{Address: op.Address, set: op.Set, session: session, epoch: op.Epoch}
+	o.book.Expect(tenure.Up{Address: op.Address, Set: op.Set, Session: session, Epoch: op.Epoch})
 }
 
 // raisePiece adds some addresses; false means that the time for it is over.
@@ -57,24 +62,24 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 	until := never
 	for i, op := range ops {
 		addresses[i] = op.Address
-		session := o.up[op.Address.IP()].session
+		session := o.upAt(op.Address.IP()).Session
 		if !o.mayAct(session, now) {
 			return false
 		}
-		until = min(until, o.actUntil(session))
+		until = min(until, o.book.ActUntil(session, o.slots))
+	}
+	if err := o.shield.guard(addresses); err != nil {
+		o.addFailed(ops, err)
+		return true
 	}
 	valid, _ := vip.Lifetime(until.Sub(now), len(o.wanted), 0)
 	err := o.edges.Kernel.Add(addresses, valid)
 	for _, op := range ops {
-		u := o.up[op.Address.IP()]
-		u.confirmed = err == nil
-		o.up[op.Address.IP()] = u
-		if after := o.now(); !o.mayAct(u.session, after) {
-			if err := o.edges.Kernel.Remove(addresses); err != nil {
-				o.again("addresses are not down", err)
-			}
-			return false
-		}
+		o.book.Confirm(op.Address.IP(), err == nil)
+	}
+	if !o.allMayAct(addresses) {
+		o.takeBack(addresses)
+		return false
 	}
 	if err != nil {
 		o.addFailed(ops, err)
@@ -83,12 +88,37 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 	if len(addresses) == 0 {
 		return true
 	}
+	if err := o.shield.pass(o.passes(addresses)); err != nil {
+		o.takeBack(addresses)
+		o.addFailed(ops, err)
+		return true
+	}
+	if !o.allMayAct(addresses) {
+		o.takeBack(addresses)
+		return false
+	}
 	if err := o.edges.Kernel.Announce(addresses); err != nil {
 		o.journal.warn("not announced", "err", err)
 	}
 	o.refresher.Refreshed(time.Duration(now), valid, addresses)
 	o.announcer.raised(now, addresses)
 	return true
+}
+
+// takeBack takes down what should not have been raised.
+func (o *owner) takeBack(addresses []vip.Address) {
+	if err := errors.Join(o.shield.shut(addresses), o.edges.Kernel.Remove(addresses)); err != nil {
+		o.again("addresses are not down", err)
+	}
+}
+
+// passes says under which leases each of the addresses may pass.
+func (o *owner) passes(addresses []vip.Address) []vip.Pass {
+	out := make([]vip.Pass, len(addresses))
+	for i, a := range addresses {
+		out[i] = o.passFor(a.IP())
+	}
+	return out
 }
 
 // thoseUp reads back which of the addresses are up.
@@ -99,9 +129,8 @@ func (o *owner) thoseUp(addresses []vip.Address) []vip.Address {
 	}
 	var out []vip.Address
 	for _, a := range addresses {
-		if u, ok := o.up[a.IP()]; ok && o.present[a.IP()] {
-			u.confirmed = true
-			o.up[a.IP()] = u
+		if _, ok := o.book.UpAt(a.IP()); ok && o.present[a.IP()] {
+			o.book.Confirm(a.IP(), true)
 			out = append(out, a)
 		}
 	}
@@ -115,7 +144,7 @@ func (o *owner) addFailed(ops []vip.Op, err error) {
 	o.again("addresses not added", err)
 	for _, op := range ops {
 		if o.fitness.failing(now, op.Set) {
-			for _, g := range o.view.grants {
+			for _, g := range o.book.View().Grants {
 				if g.Set == op.Set {
 					o.fitness.impede(now, obstacle{grant: g, reason: fmt.Sprintf("%s cannot be added: %v", op.Address, err)})
 				}
@@ -142,16 +171,17 @@ func (o *owner) noteBlocked(ops []vip.Op) {
 // setGuard follows the number of addresses that would have to be taken down. It
 // counts all that are granted, so that it does not shrink when they are.
 func (o *owner) setGuard() {
-	if o.cur == nil {
+	cur := o.current()
+	if cur == nil {
 		return
 	}
 	granted := 0
-	for _, g := range o.view.grants {
-		if o.slotOf(g.Session) != nil {
+	for _, g := range o.book.View().Grants {
+		if o.book.Ours(g.Session) {
 			granted += len(g.Addresses)
 		}
 	}
-	o.guard.Store(int64(guardFor(o.cur.TTL, max(granted, len(o.up)))))
+	o.guard.Store(int64(guardFor(cur.TTL, max(granted, len(o.book.Up())))))
 }
 
 // maintain refreshes the kernel's lifetimes and announces what is due.
@@ -159,10 +189,10 @@ func (o *owner) maintain(now lease.Time) {
 	o.setGuard()
 	var up []vip.Address
 	until := never
-	for _, u := range o.up {
-		if u.confirmed && o.mayAct(u.session, now) {
+	for _, u := range o.book.Up() {
+		if u.Confirmed && o.mayAct(u.Session, now) {
 			up = append(up, u.Address)
-			until = min(until, o.actUntil(u.session))
+			until = min(until, o.book.ActUntil(u.Session, o.slots))
 		}
 	}
 	if len(up) > 0 {
@@ -216,6 +246,6 @@ func (o *owner) refresh(now, until lease.Time, up []vip.Address) {
 func (o *owner) allMayAct(addresses []vip.Address) bool {
 	now := o.now()
 	return !slices.ContainsFunc(addresses, func(a vip.Address) bool {
-		return !o.mayAct(o.up[a.IP()].session, now)
+		return !o.mayAct(o.upAt(a.IP()).Session, now)
 	})
 }

@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 )
 
 // editFile changes the session file between two agents.
-func (w *world) editFile(f func(*stateFile)) {
+func (w *world) editFile(f func(*tenure.File)) {
 	w.t.Helper()
 	path := filepath.Join(w.dir, sessionName)
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var file stateFile
+	var file tenure.File
 	if err := json.Unmarshal(raw, &file); err != nil {
 		w.t.Fatal(err)
 	}
@@ -128,17 +129,17 @@ func TestAdoptedWithoutCoordinatorsEndsAtItsDeadline(t *testing.T) {
 func TestNotAdopted(t *testing.T) {
 	for name, c := range map[string]struct {
 		wait   time.Duration
-		change func(*stateFile)
+		change func(*tenure.File)
 		closes bool
 	}{
-		"rebooted":         {change: func(f *stateFile) { f.BootID = "boot-0" }},
-		"of another host":  {change: func(f *stateFile) { f.Host = "other" }},
+		"rebooted":         {change: func(f *tenure.File) { f.BootID = "boot-0" }},
+		"of another host":  {change: func(f *tenure.File) { f.Host = "other" }},
 		"lapsed":           {wait: 1200 * time.Millisecond, closes: true},
-		"no deadline":      {change: func(f *stateFile) { f.Sessions[0].Deadline = 0 }, closes: true},
-		"deadline too far": {change: func(f *stateFile) { f.Sessions[0].Deadline += lease.Time(time.Hour) }, closes: true},
-		"no session":       {change: func(f *stateFile) { f.Sessions = nil }},
-		"secret cut":       {change: func(f *stateFile) { f.Sessions[0].Secret = f.Sessions[0].Secret[:31] }, closes: true},
-		"rebinding, lapsed": {change: func(f *stateFile) {
+		"no deadline":      {change: func(f *tenure.File) { f.Sessions[0].Deadline = 0 }, closes: true},
+		"deadline too far": {change: func(f *tenure.File) { f.Sessions[0].Deadline += lease.Time(time.Hour) }, closes: true},
+		"no session":       {change: func(f *tenure.File) { f.Sessions = nil }},
+		"secret cut":       {change: func(f *tenure.File) { f.Sessions[0].Secret = f.Sessions[0].Secret[:31] }, closes: true},
+		"rebinding, lapsed": {change: func(f *tenure.File) {
 			f.Rebinding = true
 			f.Sessions = append(f.Sessions, f.Sessions[0])
 			f.Sessions[1].Deadline = 1
@@ -343,7 +344,7 @@ func TestLockIsNotFreedBeforeTheEnd(t *testing.T) {
 func FuzzSessionFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"host":"h","boot_id":"b","sessions":[{"id":1,"secret":"AAAA","ttl_ms":1,"deadline":1}],"index":1,"grants":[{"set":"s","session":1,"epoch":1,"addresses":[{"prefix":"10.0.0.1/24","claim":1}]}],"set_floors":{"a":1},"address_floors":{"10.0.0.1":1}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, err := decodeStateFile(b)
+		file, err := tenure.DecodeFile(b)
 		if err != nil {
 			return
 		}
@@ -351,11 +352,11 @@ func FuzzSessionFile(f *testing.F) {
 		if err != nil {
 			t.Fatalf("decoded but not encoded: %v", err)
 		}
-		if _, err := decodeStateFile(again); err != nil {
+		if _, err := tenure.DecodeFile(again); err != nil {
 			t.Fatalf("encoded but not decoded: %v", err)
 		}
 		for _, s := range file.Sessions {
-			_, _ = s.session()
+			_, _ = s.Session()
 		}
 	})
 }

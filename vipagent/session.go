@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/netip"
 	"time"
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 )
 
 const (
@@ -30,39 +30,26 @@ const (
 // advance follows what views and answers say of the sessions. It changes no
 // address.
 func (o *owner) advance(now lease.Time) {
-	if s := o.next; s != nil && o.ended(s) {
-		// It ended while the old one is open, so no Rebind to it was or will
-		// be committed: the old one counts alone again.
-		o.retire(s)
-		o.next, o.rebinding = nil, false
-		o.journal.warn("new session ended before it was used", "session", s.ID)
-	}
-	if s := o.next; s != nil && !o.rebinding && s.fenced.Load() && !o.alive(s, now) {
-		o.drop(s, "fenced before it was used")
-		o.next = nil
-	}
-	switch s := o.cur; {
-	case s == nil:
-	case o.ended(s):
-		o.countUseless(now, s)
-		o.retire(s)
-		o.succeed()
-		if o.cur == nil {
-			o.journal.warn("session ended by the quorum", "session", s.ID)
-		} else {
-			o.journal.info("session replaced", "old", s.ID, "new", o.cur.ID)
+	for _, c := range o.book.Advance(o.moment(now)) {
+		if c.Kind == tenure.Ended || c.Kind == tenure.Replaced {
+			o.countUseless(now, o.slots[c.Session.ID])
 		}
-	case s.fenced.Load() && !o.alive(s, now):
-		// Agent rule 7: it has lapsed, so it may be dropped.
-		o.drop(s, "fenced and lapsed")
-		o.succeed()
-	case !o.alive(s, now) && o.viewAt > o.lapsedAt && !o.view.sessions[s.ID] && now.Sub(o.lapsedAt) > 3*s.TTL:
-		// Open nowhere and long lapsed: the cluster was rebuilt without it.
-		o.drop(s, "unknown to the coordinators")
-		o.succeed()
-	}
-	if o.cur == nil {
-		o.wasAlive = false
+		o.retire(c.Session.ID)
+		if c.InUse() {
+			// What was reported for either may have been merged: say all of it again.
+			o.fitness.reported = make(map[string]Condition)
+			o.fitness.unsure = c.New != 0
+		}
+		switch c.Kind {
+		case tenure.NextEnded:
+			o.journal.warn("new session ended before it was used", "session", c.Session.ID)
+		case tenure.Ended:
+			o.journal.warn("session ended by the quorum", "session", c.Session.ID)
+		case tenure.Replaced:
+			o.journal.info("session replaced", "old", c.Session.ID, "new", c.New)
+		case tenure.NextDropped, tenure.Dropped:
+			o.journal.warn("session dropped", "session", c.Session.ID, "cause", c.Cause)
+		}
 	}
 }
 
@@ -78,40 +65,14 @@ func (o *owner) countUseless(now lease.Time, s *slot) {
 	o.tasks.openAt = max(o.tasks.openAt, now.Add(time.Duration(o.tasks.useless)*s.TTL/2))
 }
 
-// ended says whether the newest view proves that a session was closed or
-// expired. A view from before it was opened proves nothing.
-func (o *owner) ended(s *slot) bool {
-	return o.view.index >= s.ID && !o.view.sessions[s.ID]
-}
-
-// succeed puts the new session, if there is one, in the place of the old.
-func (o *owner) succeed() {
-	o.cur, o.next, o.rebinding = o.next, nil, false
-	// What was reported for either may have been merged: say all of it again.
-	o.fitness.reported = make(map[string]Condition)
-	o.fitness.unsure = o.cur != nil
-	o.lapsedAt = o.now()
-	o.look, o.dirty = true, true
-}
-
-// drop gives up a session that has lapsed. It is closed as soon as all that was
-// up under it is confirmed down and the session file has forgotten it.
-func (o *owner) drop(s *slot, cause string) {
-	o.retire(s)
-	o.tasks.closing[s.ID] = cause
-	o.journal.warn("session dropped", "session", s.ID, "cause", cause)
-}
-
 // openSession opens the first session, or one that is to replace a session that
 // was fenced or has another TTL than is configured.
 func (o *owner) openSession(now lease.Time) {
-	replace := o.cur != nil && o.next == nil && o.alive(o.cur, now) &&
-		(o.cur.fenced.Load() || o.cur.TTL != o.config.TTL)
-	if o.tasks.opening || !o.swept || o.cur != nil && !replace {
+	if o.tasks.opening || !o.book.WantsSession(o.config.TTL, o.moment(now)) {
 		return
 	}
 	at := o.tasks.openAt
-	if o.cur == nil && o.fitness.pending() {
+	if o.current() == nil && o.fitness.pending() {
 		at = max(at, o.began.Add(pendingPatience))
 	}
 	if now < at {
@@ -125,7 +86,7 @@ func (o *owner) openSession(now lease.Time) {
 	// Conditions first, then the first renewal: a host becomes eligible by
 	// renewing, and should not be chosen for what it cannot hold.
 	f := newFitness()
-	f.health, f.obstacles = o.fitness.health, o.fitness.obstacles
+	f.health, f.obstacles, f.unfit = o.fitness.health, o.fitness.obstacles, o.fitness.unfit
 	conditions := f.unreported(now, o.concerned())
 	o.call(callLimit+reportFirst, func(ctx context.Context) func() {
 		opening, cancel := context.WithTimeout(ctx, callLimit)
@@ -157,25 +118,17 @@ func (o *owner) openFailed(err error) {
 func (o *owner) opened(s lease.Session, told []*pb.Condition) {
 	now := o.now()
 	o.tasks.opening, o.tasks.openAt = false, now.Add(retryOpen)
-	slot := newSlot(s)
-	switch {
-	case o.cur == nil:
-		o.cur = slot
-		// A new lineage: every epoch that it will be granted is above its own
-		// id, and that is above all that was ever released here.
-		o.setFloors, o.addressFloors = make(map[string]uint64), make(map[netip.Addr]uint64)
+	switch o.book.Opened(s, now) {
+	case tenure.NotNeeded:
+		return
+	case tenure.First:
 		o.fitness.reported = make(map[string]Condition)
 		o.fitness.unsure = false
 		o.fitness.told(now, told)
-		o.lapsedAt = now
-	case o.next == nil && !o.stopping:
-		o.next = slot
-	default:
-		o.tasks.closing[s.ID] = "not needed"
-		return
+	case tenure.Replacement:
 	}
-	o.dirty = true
-	o.start(slot, 0)
+	o.slots[s.ID] = o.slotFor(s)
+	o.start(o.slots[s.ID], 0)
 	o.journal.info("session opened", "session", s.ID, "ttl", s.TTL)
 }
 
@@ -183,22 +136,25 @@ func (o *owner) opened(s lease.Session, told []*pb.Condition) {
 // ahead (agent rule 7). From before it is sent both must hold, also for a
 // successor of this process, so it is in the session file first.
 func (o *owner) sendRebind(now lease.Time) {
-	if o.cur == nil || o.next == nil || o.tasks.rebind || !o.alive(o.cur, now) || !o.alive(o.next, now) {
+	if o.tasks.rebind || !o.book.RebindReady(o.moment(now)) {
 		return
 	}
 	if now < o.tasks.rebindAt {
 		o.wakeBy(o.tasks.rebindAt)
 		return
 	}
-	if !o.rebinding {
-		o.rebinding = true
+	if !o.book.MayRebind() {
+		o.book.BeginRebind()
 		if !o.save() {
-			o.rebinding = false
+			o.book.CancelRebind()
 			return
 		}
 	}
+	if !o.align() {
+		return // the kernel must ask for both deadlines before it is sent
+	}
 	o.tasks.rebind = true
-	old, replacement := o.cur.ID, o.next.ID
+	old, replacement := o.book.Current().ID, o.book.Next().ID
 	o.call(callLimit, func(ctx context.Context) func() {
 		_, err := o.edges.Sessions.Rebind(ctx, &pb.RebindRequest{Old: old, New: replacement})
 		return func() {
@@ -216,18 +172,19 @@ func (o *owner) sendRebind(now lease.Time) {
 // sendCloses ends sessions that were dropped: everything of theirs is down, and
 // the session file no longer has them (agent rule 5).
 func (o *owner) sendCloses(now lease.Time) {
-	if len(o.tasks.closing) == 0 || !o.swept || !o.read {
+	if o.book.Closings() == 0 || !o.read {
 		return
 	}
-	if o.dirty && !o.save() {
+	if o.book.Dirty() && !o.save() {
 		return
 	}
 	if now < o.tasks.closeAt {
 		o.wakeBy(o.tasks.closeAt)
 		return
 	}
-	for id, cause := range o.tasks.closing {
-		if o.tasks.closeBusy[id] || o.anyUpUnder(id) {
+	for _, c := range o.book.Closable(o.isPresent) {
+		id, cause := c.Session, c.Cause
+		if o.tasks.closeBusy[id] {
 			continue
 		}
 		o.tasks.closeBusy[id] = true
@@ -236,7 +193,7 @@ func (o *owner) sendCloses(now lease.Time) {
 			return func() {
 				delete(o.tasks.closeBusy, id)
 				if err == nil || refused(err) {
-					delete(o.tasks.closing, id)
+					o.book.Closed(id)
 					return
 				}
 				o.tasks.closeAt = o.now().Add(lookEvery)
@@ -245,19 +202,10 @@ func (o *owner) sendCloses(now lease.Time) {
 	}
 }
 
-func (o *owner) anyUpUnder(session uint64) bool {
-	for ip, u := range o.up {
-		if u.session == session && o.present[ip] {
-			return true
-		}
-	}
-	return false
-}
-
 // shutDown takes everything down, confirms it, and then closes the sessions:
 // lower, zero the deadline, delete the file, send (agent rule 5).
 func (o *owner) shutDown() error {
-	o.stopping = true
+	o.book.Stop()
 	began := o.now()
 	for {
 		o.look = true
@@ -273,23 +221,20 @@ func (o *owner) shutDown() error {
 		time.Sleep(retryKernel)
 	}
 	lowered := o.now().Sub(began)
-	slots := []*slot{o.cur, o.next}
-	o.cur, o.next = nil, nil
-	for _, s := range slots {
-		if s != nil {
-			o.retire(s)
-		}
+	const cause = "the agent was stopped"
+	ended := o.book.End(cause)
+	for _, s := range ended {
+		o.retire(s.ID)
 	}
+	o.keepDeadlines() // zero
 	if err := o.state.remove(); err != nil {
 		return fmt.Errorf("stop: %w", err) // not closed: a successor could adopt it
 	}
+	o.book.Deleted()
 	ctx, cancel := context.WithTimeout(o.work, closeWithin)
 	defer cancel()
-	for _, s := range slots {
-		if s == nil {
-			continue
-		}
-		if _, err := o.edges.Sessions.Close(ctx, &pb.CloseRequest{Session: s.ID, Cause: "the agent was stopped"}); err != nil {
+	for _, s := range ended {
+		if _, err := o.edges.Sessions.Close(ctx, &pb.CloseRequest{Session: s.ID, Cause: cause}); err != nil {
 			o.journal.warn("session not closed: it ends by itself after its ttl", "session", s.ID, "err", err)
 		}
 	}

@@ -1,19 +1,15 @@
 package vipagent
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
-	"holdfast/coordinator/lease"
+	"holdfast/vipagent/tenure"
 )
 
 // Names in the state directory.
@@ -21,45 +17,6 @@ const (
 	lockName    = "agent.lock"
 	sessionName = "session.json"
 )
-
-// stateVersion is the version of the session file's form.
-const stateVersion = 1
-
-// stateFile is what a restarted agent needs to go on where it stood (agent
-// rule 6). It is valid on one boot of one host only.
-type stateFile struct {
-	Version int    `json:"version"`
-	Host    string `json:"host"`
-	BootID  string `json:"boot_id"`
-	// Sessions has the session in use and, after it, the one that is to
-	// replace it.
-	Sessions []storedSession `json:"sessions"`
-	// Rebinding: the entry that moves the grants from the first to the second
-	// session may have been sent (agent rule 7).
-	Rebinding bool `json:"rebinding,omitempty"`
-	// Index is that of the view that Grants is from; Grants has what is held.
-	Index  uint64  `json:"index"`
-	Grants []grant `json:"grants"`
-	// Floors (agent rules 3 and 8): the highest epoch released.
-	SetFloors     map[string]uint64     `json:"set_floors"`
-	AddressFloors map[netip.Addr]uint64 `json:"address_floors"`
-}
-
-type storedSession struct {
-	ID       uint64     `json:"id"`
-	Secret   []byte     `json:"secret"`
-	TTL      int64      `json:"ttl_ms"`
-	Deadline lease.Time `json:"deadline"` // CLOCK_BOOTTIME ns, proven by answers; 0 = none
-}
-
-func (s storedSession) session() (lease.Session, error) {
-	out := lease.Session{ID: s.ID, TTL: time.Duration(s.TTL) * time.Millisecond}
-	if s.ID == 0 || s.TTL <= 0 || len(s.Secret) != len(out.Secret) {
-		return out, fmt.Errorf("session %d is not complete", s.ID)
-	}
-	copy(out.Secret[:], s.Secret)
-	return out, nil
-}
 
 // stateDir is the state directory under its lock.
 type stateDir struct {
@@ -104,7 +61,7 @@ func (d *stateDir) close() error { return d.lock.Close() }
 
 // load returns the session file; nil if there is none. A file that cannot be
 // read is an error, and then nothing is adopted.
-func (d *stateDir) load() (*stateFile, error) {
+func (d *stateDir) load() (*tenure.File, error) {
 	b, err := os.ReadFile(filepath.Join(d.dir, sessionName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -112,34 +69,17 @@ func (d *stateDir) load() (*stateFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read session file: %w", err)
 	}
-	return decodeStateFile(b)
-}
-
-func decodeStateFile(b []byte) (*stateFile, error) {
-	var f stateFile
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil {
-		return nil, fmt.Errorf("read session file: %w", err)
-	}
-	if dec.More() {
-		return nil, errors.New("read session file: more than one value")
-	}
-	if f.Version != stateVersion {
-		return nil, fmt.Errorf("read session file: version %d, not %d", f.Version, stateVersion)
-	}
-	return &f, nil
+	return tenure.DecodeFile(b)
 }
 
 // save replaces the session file as a whole. It does not sync: on a tmpfs there
 // is no disk behind it, a rename is seen whole or not at all by whoever comes
 // after this process, and what a crash of the host loses belongs to a boot that
 // is over.
-func (d *stateDir) save(f *stateFile) error {
-	f.Version = stateVersion
-	b, err := json.Marshal(f)
+func (d *stateDir) save(f *tenure.File) error {
+	b, err := f.Encode()
 	if err != nil {
-		return fmt.Errorf("encode session file: %w", err)
+		return err
 	}
 	path := filepath.Join(d.dir, sessionName)
 	if err := os.WriteFile(path+".new", b, 0o600); err != nil {

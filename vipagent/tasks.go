@@ -9,6 +9,8 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
+	"holdfast/vipagent/tenure"
 )
 
 const (
@@ -23,20 +25,12 @@ const (
 
 // tasks is what the owner has asked of the quorum, or is about to.
 type tasks struct {
-	releases                            map[releaseKey]*task
-	removals                            map[retired]*task
-	closing                             map[uint64]string // sessions to be closed, with the cause
+	releases                            map[tenure.Key]*task
+	removals                            map[tenure.Retired]*task
 	closeBusy                           map[uint64]bool
 	opening, rebind, reporting          bool
 	openAt, rebindAt, reportAt, closeAt lease.Time // not before then
 	useless                             int        // sessions in a row that ended without ever having had a lease, see maxUseless
-}
-
-// releaseKey names one grant under one session. After a Rebind the same grant
-// under the new session is another task.
-type releaseKey struct {
-	set            string
-	session, epoch uint64
 }
 
 type task struct {
@@ -49,27 +43,25 @@ type task struct {
 
 func newTasks() tasks {
 	return tasks{
-		releases: make(map[releaseKey]*task), removals: make(map[retired]*task),
-		closing: make(map[uint64]string), closeBusy: make(map[uint64]bool),
+		releases: make(map[tenure.Key]*task), removals: make(map[tenure.Retired]*task),
+		closeBusy: make(map[uint64]bool),
 	}
 }
 
-func keyOf(g grant) releaseKey { return releaseKey{g.Set, g.Session, g.Epoch} }
+func (t *tasks) releasing(g tenure.Grant) bool    { return t.releases[g.Key()] != nil }
+func (t *tasks) confirming(r tenure.Retired) bool { return t.removals[r] != nil }
 
-func (t *tasks) releasing(g grant) bool    { return t.releases[keyOf(g)] != nil }
-func (t *tasks) confirming(r retired) bool { return t.removals[r] != nil }
-
-func (t *tasks) release(g giveUp, now lease.Time) {
-	t.releases[keyOf(g.grant)] = &task{cause: g.cause, queued: now}
+func (t *tasks) release(g tenure.GiveUp, now lease.Time) {
+	t.releases[g.Key()] = &task{cause: g.Cause, queued: now}
 }
 
-func (t *tasks) confirm(r retired, now lease.Time) { t.removals[r] = &task{queued: now} }
+func (t *tasks) confirm(r tenure.Retired, now lease.Time) { t.removals[r] = &task{queued: now} }
 
 // carries says whether a release is under way that says why the set is
 // released, so that it need not be reported as well.
 func (t *tasks) carries(set string) bool {
 	for key, k := range t.releases {
-		if key.set == set && k.done == 0 {
+		if key.Set == set && k.done == 0 {
 			return true
 		}
 	}
@@ -78,16 +70,16 @@ func (t *tasks) carries(set string) bool {
 
 // prune forgets what the views no longer show, or still show long after it was
 // answered, so that it is done again.
-func (t *tasks) prune(v view, now lease.Time) {
+func (t *tasks) prune(v *tenure.View, now lease.Time) {
 	over := func(k *task) bool { return k.done != 0 && now.Sub(k.done) >= doneFor }
 	for key, k := range t.releases {
-		shown := slices.ContainsFunc(v.grants, func(g grant) bool { return keyOf(g) == key })
+		shown := slices.ContainsFunc(v.Grants, func(g tenure.Grant) bool { return g.Key() == key })
 		if !k.busy && (!shown || over(k)) {
 			delete(t.releases, key)
 		}
 	}
 	for r, k := range t.removals {
-		if !k.busy && (!slices.Contains(v.retiring, r) || over(k)) {
+		if !k.busy && (!slices.Contains(v.Retiring, r) || over(k)) {
 			delete(t.removals, r)
 		}
 	}
@@ -125,7 +117,7 @@ func (o *owner) finish(ks []*task, err error) {
 // settle starts the calls that are needed. Nothing that has to be down is up
 // any more when it runs.
 func (o *owner) settle(now lease.Time) {
-	o.tasks.prune(o.view, now)
+	o.tasks.prune(o.book.View(), now)
 	o.sendReleases(now)
 	o.sendRemovals(now)
 	o.sendConditions(now)
@@ -139,8 +131,8 @@ func (o *owner) settle(now lease.Time) {
 func (o *owner) sendReleases(now lease.Time) {
 	requests := make(map[uint64]*pb.ReleaseRequest)
 	batch := make(map[uint64][]*task)
-	for _, g := range o.view.grants { // in the order of sets
-		k := o.tasks.releases[keyOf(g)]
+	for _, g := range o.book.View().Grants { // in the order of sets
+		k := o.tasks.releases[g.Key()]
 		if k == nil || k.busy || k.done != 0 {
 			continue
 		}
@@ -166,6 +158,7 @@ func (o *owner) sendReleases(now lease.Time) {
 	for session, r := range requests {
 		ks := batch[session]
 		o.call(callLimit, func(ctx context.Context) func() {
+			fault.Point(fault.Send)
 			_, err := o.edges.Grants.Release(ctx, r)
 			return func() { o.released(r, ks, err) }
 		})
@@ -182,7 +175,7 @@ func (o *owner) released(r *pb.ReleaseRequest, ks []*task, err error) {
 		}
 		o.journal.info("released", "set", rel.Set, "epoch", rel.Epoch, "cause", r.Cause, "took", now.Sub(ks[i].queued))
 	}
-	if err == nil && o.cur != nil && r.Session == o.cur.ID {
+	if err == nil && r.Session == o.book.Current().ID {
 		o.fitness.told(now, r.Conditions)
 	}
 }
@@ -191,7 +184,7 @@ func (o *owner) released(r *pb.ReleaseRequest, ks []*task, err error) {
 func (o *owner) sendRemovals(now lease.Time) {
 	requests := make(map[uint64]*pb.ConfirmRemovalRequest)
 	batch := make(map[uint64][]*task)
-	for _, row := range o.view.retiring {
+	for _, row := range o.book.View().Retiring {
 		k := o.tasks.removals[row]
 		if k == nil || k.busy || k.done != 0 {
 			continue
@@ -201,13 +194,13 @@ func (o *owner) sendRemovals(now lease.Time) {
 			continue
 		}
 		k.busy = true
-		r := requests[row.session]
+		r := requests[row.Session]
 		if r == nil {
-			r = &pb.ConfirmRemovalRequest{Session: row.session}
-			requests[row.session] = r
+			r = &pb.ConfirmRemovalRequest{Session: row.Session}
+			requests[row.Session] = r
 		}
-		r.Removed = append(r.Removed, &pb.Retiring{Address: row.address.String(), Claim: row.claim, Session: row.session, Set: row.set})
-		batch[row.session] = append(batch[row.session], k)
+		r.Removed = append(r.Removed, &pb.Retiring{Address: row.Address.String(), Claim: row.Claim, Session: row.Session, Set: row.Set})
+		batch[row.Session] = append(batch[row.Session], k)
 	}
 	for session, r := range requests {
 		ks := batch[session]
@@ -225,9 +218,9 @@ func (o *owner) sendRemovals(now lease.Time) {
 
 // concerned returns the sets that conditions are reported for.
 func (o *owner) concerned() []string {
-	sets := slices.Clone(o.view.candidateOf)
-	for _, g := range o.view.grants {
-		if o.slotOf(g.Session) != nil {
+	sets := slices.Clone(o.candidateOf)
+	for _, g := range o.book.View().Grants {
+		if o.book.Ours(g.Session) {
 			sets = append(sets, g.Set)
 		}
 	}
@@ -237,7 +230,7 @@ func (o *owner) concerned() []string {
 
 // sendConditions reports what has changed.
 func (o *owner) sendConditions(now lease.Time) {
-	if o.cur == nil || o.tasks.reporting || !o.viewed {
+	if o.current() == nil || o.tasks.reporting || !o.book.Viewed() {
 		return
 	}
 	sets := slices.DeleteFunc(o.concerned(), o.tasks.carries)
@@ -250,13 +243,13 @@ func (o *owner) sendConditions(now lease.Time) {
 		return
 	}
 	o.tasks.reporting = true
-	session := o.cur.ID
+	session := o.book.Current().ID
 	o.call(callLimit, func(ctx context.Context) func() {
 		_, err := o.edges.Grants.ReportCondition(ctx, &pb.ReportConditionRequest{Session: session, Conditions: changed})
 		return func() {
 			o.tasks.reporting = false
 			switch {
-			case err == nil && o.cur != nil && o.cur.ID == session:
+			case err == nil && o.book.Current().ID == session:
 				o.fitness.told(o.now(), changed)
 				o.fitness.unsure = o.fitness.unsure && o.fitness.pending()
 			case err != nil:

@@ -61,6 +61,7 @@ type world struct {
 	firstAt  map[lease.Round]lease.Time // when the first datagram of a round left
 	next     uint64                     // session id
 	index    uint64                     // highest that a view had
+	fence    *worldFence                // nil: the host has none
 	log      *logBuffer
 }
 
@@ -197,7 +198,14 @@ func (w *world) start(change ...func(*Config)) *agent {
 		f(&c)
 	}
 	a := &agent{w: w, views: make(chan *pb.View, 64), done: make(chan error, 1)}
-	p, err := Open(c, Edges{a, a, a, a, a, a, a})
+	e := Edges{Kernel: a, Links: a, Sessions: a, Grants: a, Views: a, Datagrams: a, Clock: a}
+	if w.fence != nil {
+		f := &fenceOf{agent: a, worldFence: w.fence}
+		e.Shield = func() (Shield, error) {
+			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }}, w.fence.fails["open"]
+		}
+	}
+	p, err := Open(c, e)
 	if err != nil {
 		w.t.Fatal(err)
 	}

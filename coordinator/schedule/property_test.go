@@ -271,7 +271,7 @@ func TestDecisionsComeToRest(t *testing.T) {
 			d := Decide(in)
 			sc.checkDecision(t, s, d)
 			moves += len(d.Recalls)
-			if ops := d.ops(); len(ops) > 0 {
+			if ops := d.Ops(); len(ops) > 0 {
 				apply(ops...)
 			}
 			var recalled []*fsm.Grant
@@ -394,7 +394,7 @@ func benchmarkDecide(b *testing.B, labels bool) {
 			b.Fatal(err)
 		}
 	}
-	if err := w.apply(Decide(w.input()).ops()...); err != nil {
+	if err := w.apply(Decide(w.input()).Ops()...); err != nil {
 		b.Fatal(err)
 	}
 	in := w.input()

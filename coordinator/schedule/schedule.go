@@ -45,6 +45,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"holdfast/fsm"
@@ -90,6 +91,32 @@ type Decision struct {
 	// Again is after how long a preempt delay ends that would change the
 	// decision. 0 = nothing waits.
 	Again time.Duration
+}
+
+// Ops are the commands that carry the decision out.
+func (d Decision) Ops() []fsm.Op {
+	var ops []fsm.Op
+	for _, g := range d.Grants {
+		ops = append(ops, fsm.GrantSet{Set: g.Set, Session: g.Session, Cause: g.Reason})
+	}
+	for _, r := range d.Recalls {
+		ops = append(ops, fsm.RecallSet{Set: r.Set, Epoch: r.Epoch, To: r.To, Cause: r.Reason})
+	}
+	return ops
+}
+
+// Follow adds to an entry what is to be granted and recalled once it is applied: a
+// release or an expiry then costs one commit, not two. The entry is tried out on
+// in.State, which must be a copy, and in.Seen is told. The error is that of
+// [fsm.State.ApplyEntry].
+func Follow(in Input, e fsm.Entry) (fsm.Entry, error) {
+	// The trial uses an index that the entry will not have; only the shape of the
+	// state after it matters here.
+	if _, err := in.State.ApplyEntry(in.State.Applied()+1, e); err != nil {
+		return e, err
+	}
+	e.Ops = append(slices.Clip(e.Ops), Decide(in).Ops()...)
+	return e, nil
 }
 
 // Decide says what to grant and what to recall in this state. It notes who is

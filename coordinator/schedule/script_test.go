@@ -138,7 +138,7 @@ func (w *world) do(out *strings.Builder, words []string) error {
 	case "step":
 		d := Decide(w.input())
 		w.print(out, d)
-		return w.apply(d.ops()...)
+		return w.apply(d.Ops()...)
 	case "release":
 		return w.release(args[0])
 	case "settle":
@@ -246,18 +246,6 @@ func (w *world) release(set string) error {
 	return w.apply(fsm.Release{Set: set, Session: g.Session, Epoch: g.Epoch})
 }
 
-// ops are the commands that carry a decision out.
-func (d Decision) ops() []fsm.Op {
-	var ops []fsm.Op
-	for _, g := range d.Grants {
-		ops = append(ops, fsm.GrantSet{Set: g.Set, Session: g.Session, Cause: g.Reason})
-	}
-	for _, r := range d.Recalls {
-		ops = append(ops, fsm.RecallSet{Set: r.Set, Epoch: r.Epoch, To: r.To, Cause: r.Reason})
-	}
-	return ops
-}
-
 // settle plays scheduler and agents until nothing happens any more.
 func (w *world) settle(out *strings.Builder) error {
 	for range 50 {
@@ -265,7 +253,7 @@ func (w *world) settle(out *strings.Builder) error {
 		if len(d.Grants)+len(d.Recalls) > 0 {
 			w.print(out, d)
 		}
-		if err := w.apply(d.ops()...); err != nil {
+		if err := w.apply(d.Ops()...); err != nil {
 			return err
 		}
 		released := false

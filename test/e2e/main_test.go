@@ -87,7 +87,7 @@ func startShared() (*lab.Network, *scenario.Stage, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	stage, err := startStage(network, lab.ClusterConfig{TTL: time.Second})
+	stage, err := startStage(network, lab.ClusterConfig{TTL: time.Second, Disks: true})
 	if err != nil {
 		err = fmt.Errorf("%w (logs of the daemons: %s)", err, network.Dir)
 		return nil, nil, errors.Join(err, network.Close())

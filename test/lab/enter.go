@@ -41,6 +41,8 @@ func Enter() error {
 	switch os.Getenv(stageVariable) {
 	case stageInside:
 		return os.Unsetenv(stageVariable)
+	case stageDisk:
+		return becomeOnDisk()
 	case stageInit:
 		code, err := runInit()
 		if err != nil {

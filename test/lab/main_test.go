@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
@@ -25,6 +26,14 @@ func TestMain(m *testing.M) {
 		exitOn(playHolder(os.Args[1:]))
 	case "nested":
 		exitOn(playNested())
+	case "writer":
+		if os.Getenv(stageVariable) == "" {
+			exitOn(playWriter(os.Args[1]))
+		}
+	case "guardian":
+		exitOn(playGuardian())
+	case "sleeper":
+		select {} // ended by a signal
 	}
 	exitOn(Enter())
 	os.Exit(m.Run())
@@ -119,6 +128,13 @@ func playNested() error {
 	}
 	fmt.Println("running")
 	select {}
+}
+
+// selfCommand is the test binary in a role.
+func selfCommand(ctx context.Context, role string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	return cmd
 }
 
 // startHolder starts the stand-in on a host.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -15,13 +16,14 @@ import (
 // would that has been given somebody else's address.
 func (h *Host) ClaimAddress(a netip.Addr) error {
 	frame := gratuitousARP(1, h.MAC, a)
+	link, _ := h.cable()
 	err := h.ns.do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open packet socket: %w", err)
 		}
 		defer unix.Close(fd)
-		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: h.link.Attrs().Index, Halen: 6})
+		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6})
 	})
 	if err != nil {
 		return fmt.Errorf("claim %s from %s: %w", a, h.Name, err)
@@ -71,8 +73,9 @@ func (h *Host) SendNoise(to netip.Addr, port, count int) error {
 // marks those that it manages, and that lives for ever.
 func (h *Host) AddMarkedAddress(p netip.Prefix, protocol byte) error {
 	const attributeProtocol = 11 // IFA_PROTO (linux/if_addr.h)
+	link, _ := h.cable()
 	message := nl.NewIfAddrmsg(family(p.Addr()))
-	message.Prefixlen, message.Index = uint8(p.Bits()), uint32(h.link.Attrs().Index)
+	message.Prefixlen, message.Index = uint8(p.Bits()), uint32(link.Attrs().Index)
 	if p.Addr().Is6() {
 		message.Flags = unix.IFA_F_NODAD
 	}
@@ -89,4 +92,24 @@ func (h *Host) AddMarkedAddress(p netip.Prefix, protocol byte) error {
 		return fmt.Errorf("add %s with protocol %#x on %s: %w", p, protocol, h.Name, err)
 	}
 	return nil
+}
+
+// FlushRuleset deletes every nftables rule of the host, as the scripts of many
+// firewalls do (`nft flush ruleset`).
+func (h *Host) FlushRuleset() error {
+	if err := h.flush(); err != nil {
+		return fmt.Errorf("flush ruleset of %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+func (h *Host) flush() error {
+	return h.ns.do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+		conn.FlushRuleset()
+		return conn.Flush()
+	})
 }

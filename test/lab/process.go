@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +61,6 @@ func (h *Host) Start(c Command) (*Process, error) {
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.ExtraFiles = c.files
 	p.cmd.Dir = h.Disk
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.ns.do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", c.Name, h.Name, err)
 	}
@@ -143,18 +141,6 @@ func (p *Process) signal(s unix.Signal) error {
 // guardian, to the guardian alone.
 func (p *Process) Signal(s unix.Signal) error { return p.signal(s) }
 
-// signalAll sends s to the whole group at one moment: no part can see another
-// one end and act on it.
-func (p *Process) signalAll(s unix.Signal) error {
-	if !p.Running() {
-		return nil
-	}
-	if err := unix.Kill(-p.PID(), s); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("send %s to all of %s on %s: %w", unix.SignalName(s), p.Name, p.Host.Name, err)
-	}
-	return nil
-}
-
 // Freeze stops the process, all of it, where it stands (SIGSTOP).
 func (p *Process) Freeze() error { return p.signalAll(unix.SIGSTOP) }
 
@@ -163,8 +149,12 @@ func (p *Process) Thaw() error { return p.signalAll(unix.SIGCONT) }
 
 // Kill ends the process, all of it, with SIGKILL and waits for its end.
 func (p *Process) Kill() error {
+	children := p.children() // known by their parent only as long as it lives
 	err := p.signalAll(unix.SIGKILL)
 	<-p.done
+	for _, pid := range children {
+		err = errors.Join(err, killPID(pid))
+	}
 	return err
 }
 

@@ -37,7 +37,8 @@ func (r *Recorder) Strangers(addresses ...netip.Addr) error {
 				questions = append(questions, question(net.HardwareAddr{0x02, 0x77, 0, 0, 1, byte(i)}, a))
 			}
 		}
-		port := &unix.SockaddrLinklayer{Ifindex: c.link.Attrs().Index, Halen: 6}
+		link, _ := c.cable()
+		port := &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6}
 		r.group.Go(func() error {
 			for next := Now(); !r.stop.Load(); next = next.Add(AskEvery) {
 				sleepUntil(next)

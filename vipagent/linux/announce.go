@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/vip"
 )
 
@@ -69,6 +70,7 @@ func (k *Kernel) Announce(addresses []vip.Address) error {
 	// the repetition of another.
 	for _, f := range append(first, second...) {
 		if f.port.err == nil {
+			fault.Point(fault.Announce)
 			f.port.err = k.send(f)
 		}
 		if f.port.err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/vip"
 )
 
@@ -57,6 +58,11 @@ func (k *Kernel) raise(verb string, addresses []vip.Address, lifetime time.Durat
 		}
 		// The same address twice in one call is one address.
 		there[p.ip] = append(there[p.ip], record{index: p.index, ip: p.ip, bits: p.ip.BitLen(), protocol: Protocol})
+	}
+	if verb == "refresh" {
+		fault.Point(fault.Refresh)
+	} else {
+		fault.Point(fault.Add)
 	}
 	// IPv6 one by one: the kernel takes several times as long for a batch.
 	k.execute(v4, batchSize, &failed)
@@ -192,6 +198,7 @@ func (k *Kernel) Remove(addresses []vip.Address) error {
 		if len(doomed) == 0 || round == removeRounds {
 			return failed.err()
 		}
+		fault.Point(fault.Remove)
 		causes = k.writes.do(doomed, batchSize) // judged by what the next round reads
 	}
 }

@@ -24,16 +24,21 @@ import (
 // insideEnv says that the test binary already runs in namespaces of its own.
 const insideEnv = "HOLDFAST_TEST_INSIDE"
 
-// TestMain runs the tests in a new network namespace, so that the machine's own
-// is never touched, and for everybody but root in a new user namespace as well.
+// TestMain runs the tests in new network and mount namespaces, so that the
+// machine's own are never touched, and for everybody but root in a new user
+// namespace as well.
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			fmt.Fprintln(os.Stderr, "make mounts private:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}

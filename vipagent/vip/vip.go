@@ -62,6 +62,18 @@ type Wanted struct {
 	Epoch uint64 // the epoch of the set's grant
 }
 
+// Pass says under which leases packets of a guarded VIP may pass.
+type Pass struct {
+	// Address is the VIP.
+	Address netip.Addr
+	// Epoch is that of the grant, for people.
+	Epoch uint64
+	// Session is the one whose deadline must lie ahead.
+	Session uint64
+	// Also is a second session whose deadline must lie ahead as well; 0 = none.
+	Also uint64
+}
+
 // Flags are the states of an address that matter here.
 type Flags uint8
 

@@ -15,15 +15,25 @@ import (
 // demonstration.
 func All() []Scenario {
 	return []Scenario{
-		PowerOffLeader(), PowerOff(), AgentRestart(), KillAll(), Freeze(),
+		PowerOffLeader(), PowerOff(), AgentKilled(), AgentRestart(), KillAll(), Freeze(),
 		Partition(), Heal(), CutOut(), CutIn(),
 		LeaderKilled(), Move(), Drain(), Terminate(), Unhealthy(),
 	}
 }
 
-// ByName returns the named scenario of [All] and of the long ones.
+// Campaign returns the scenarios that [All] does not show: one for each thing
+// that has to be believed about a holder that is attacked.
+func Campaign() []Scenario {
+	return []Scenario{
+		GuardianKilled(), VIPAgentKilled(), AgentFrozen(), LongFreeze(), NoFiles(), NoMemory(), SecondAgent(), SessionCopied(),
+		NonTransitive(), FlushThenFreeze(), Replug(), ReplugThenKill(), AddressDeleted(),
+		LeaderFrozen(), DiskStall(), DiskStallKill(), RollingRestart(), AllRestarted(), QuorumLost(), RandomLoss(),
+	}
+}
+
+// ByName returns the named scenario of [All] and [Campaign].
 func ByName(name string) (Scenario, bool) {
-	for _, s := range append(All(), RandomLoss(), QuorumLost()) {
+	for _, s := range append(All(), Campaign()...) {
 		if s.Name == name {
 			return s, true
 		}
@@ -54,10 +64,20 @@ func powerOff(_ context.Context, s *Stage) error {
 	return err
 }
 
-// AgentRestart kills the holder's agent and starts it again a moment later.
+// AgentKilled kills the holder's agent alone: its guardian starts it again.
+func AgentKilled() Scenario {
+	return Scenario{
+		Name: "agent-killed", Title: "agent killed (-9) alone, guardian restarts it", Promise: unmoved,
+		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).KillChild() },
+		Watch: 2 * time.Second,
+	}
+}
+
+// AgentRestart kills the holder's agent with its guardian and starts them again a
+// moment later.
 func AgentRestart() Scenario {
 	return Scenario{
-		Name: "agent-restart", Title: "agent killed (-9), restarted within the TTL", Promise: unmoved,
+		Name: "agent-restart", Title: "agent and guardian killed (-9), restarted within the TTL", Promise: unmoved,
 		Fault: func(ctx context.Context, s *Stage) error {
 			if err := s.Cluster.Agent(s.Holder).Kill(); err != nil {
 				return err
@@ -71,7 +91,7 @@ func AgentRestart() Scenario {
 	}
 }
 
-// KillAll kills the holder's agent and coordinator; the host goes on.
+// KillAll kills the holder's agent with its guardian, and its coordinator; the host goes on.
 func KillAll() Scenario {
 	return Scenario{
 		Name: "kill-all", Title: "agent and coordinator killed (-9), host goes on", Promise: lingering,
@@ -232,5 +252,6 @@ func RandomLoss() Scenario {
 			return errors.Join(s.Cluster.Network.Lose(s.Holder, lab.Outgoing, 30), s.Cluster.Network.Lose(s.Holder, lab.Incoming, 30))
 		},
 		Watch: 20 * time.Second,
+		Long:  true,
 	}
 }

@@ -22,11 +22,30 @@ type Stage struct {
 	TTL      time.Duration
 	Say      func(format string, args ...any) // comments for a person; may be nil
 
+	// Weak: the hosts' kernels have no fence with an absolute deadline. Promises
+	// are then held to what the address's lifetime alone can keep.
+	Weak bool
+	// Candidates are the hosts that may hold the set; nil: all with an agent.
+	Candidates []*lab.Host
+	// Also are addresses of other sets that are judged for overlap with it.
+	Also []netip.Addr
+
 	// Holder is the host that holds the set before the fault.
 	Holder *lab.Host
 
-	broken string   // the scenario whose fault is still in place
-	began  lab.Time // when the latest fault began
+	broken string         // the scenario whose fault is still in place
+	began  lab.Time       // when the latest fault began
+	undo   []func() error // what Repair has to do besides
+}
+
+// later has something undone when the stage is repaired.
+func (s *Stage) later(undo func() error) { s.undo = append(s.undo, undo) }
+
+func (s *Stage) candidates() []*lab.Host {
+	if s.Candidates != nil {
+		return s.Candidates
+	}
+	return s.Cluster.Config().Agents
 }
 
 func (s *Stage) say(format string, args ...any) {
@@ -112,7 +131,7 @@ func (s *Stage) rest(ctx context.Context, old *lab.Host, clients []*lab.Host) er
 
 // other returns a host that is not the holder, the same one each time.
 func (s *Stage) other() *lab.Host {
-	hosts := s.Cluster.Config().Agents
+	hosts := s.candidates()
 	for i, h := range hosts {
 		if h == s.Holder {
 			return hosts[(i+1)%len(hosts)]
@@ -126,7 +145,12 @@ func (s *Stage) leadElsewhere(ctx context.Context) error {
 	if s.System != nil {
 		return nil // nothing else has a leader
 	}
-	return s.Cluster.Lead(ctx, s.other())
+	for _, h := range s.Cluster.Config().Coordinators {
+		if h != s.Holder {
+			return s.Cluster.Lead(ctx, h)
+		}
+	}
+	return fmt.Errorf("%s has the only coordinator", s.Holder.Name)
 }
 
 // moveTo makes the host the holder.
@@ -151,6 +175,10 @@ func (s *Stage) moveTo(ctx context.Context, h *lab.Host) error {
 func (s *Stage) Repair(ctx context.Context) error {
 	s.broken = ""
 	var errs []error
+	for _, undo := range s.undo {
+		errs = append(errs, undo())
+	}
+	s.undo = nil
 	for _, h := range s.Cluster.Network.Hosts {
 		if err := os.Remove(MaintenanceFile(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)

@@ -33,9 +33,14 @@ func (s *Stage) system() System {
 // daemon returns the daemon that holds the addresses.
 func (s *Stage) daemon() *lab.Process { return s.system().Daemons(s.Holder)[0] }
 
-// killAll kills everything that the system runs on the holder.
+// killAll kills everything that the system runs on the holder. All of it stands
+// still first: none may see another one end and say farewell, as keepalived's
+// child does.
 func (s *Stage) killAll() error {
 	var errs []error
+	for _, p := range s.system().Daemons(s.Holder) {
+		errs = append(errs, p.Freeze())
+	}
 	for _, p := range s.system().Daemons(s.Holder) {
 		errs = append(errs, p.Kill())
 	}
