@@ -221,10 +221,17 @@ func (c *Cluster) Agent(h *Host) *Process {
 	return c.agents[h]
 }
 
-// Repair brings back what a scenario broke: power, links, losses, the trunk,
-// hanging disks, frozen processes, and daemons that do not run. It waits until the cluster is
-// ready.
+// Repair is Revive, and waits until the cluster is ready.
 func (c *Cluster) Repair(ctx context.Context) error {
+	if err := c.Revive(); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx)
+}
+
+// Revive brings back what a scenario broke: power, links, losses, the trunk,
+// hanging disks, frozen processes, and daemons that do not run.
+func (c *Cluster) Revive() error {
 	if err := c.Network.Repair(); err != nil {
 		return err
 	}
@@ -241,7 +248,7 @@ func (c *Cluster) Repair(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.WaitReady(ctx)
+	return nil
 }
 
 func revive(h *Host, p *Process, start func(*Host) (*Process, error)) error {

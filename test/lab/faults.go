@@ -138,7 +138,7 @@ func (n *Network) Repair() error {
 		if h.IsOff() {
 			errs = append(errs, h.PowerOn())
 		}
-		errs = append(errs, n.Join(h))
+		errs = append(errs, h.SetCarrier(true), n.Join(h))
 	}
 	return errors.Join(errs...)
 }

@@ -199,6 +199,13 @@ func (f *NFTFence) Forget(addresses []netip.Addr) error {
 	return f.change("forget", nil, addresses)
 }
 
+// Guarded returns the guarded addresses, open or not.
+func (f *NFTFence) Guarded() ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(f.passes), netip.Addr.Compare), nil
+}
+
 // Slot returns the function that stores the session's deadline in the kernel: a
 // renewal. It returns when the kernel has it and tells no errors: Check does. A
 // deadline that has passed closes.
@@ -300,13 +307,16 @@ func (f *NFTFence) Show() (FenceTable, error) {
 }
 
 // ShowNFT reads the fence of another process, in the network namespace of the
-// calling thread. Without one the table is empty.
+// calling thread. The error wraps [ErrNoFence] if there is none.
 func ShowNFT() (FenceTable, error) {
 	c, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return FenceTable{}, fmt.Errorf("show nft fence: %w", err)
 	}
 	defer c.close()
+	if tables, err := c.nftTables(); err == nil && len(tables) == 0 {
+		return FenceTable{}, fmt.Errorf("%w: nftables has none", ErrNoFence)
+	}
 	f := &NFTFence{conn: c, sets: nftSets()}
 	return f.Show()
 }
