@@ -90,6 +90,8 @@ type comparison struct {
 	scenarios []scenario.Scenario
 	got       outcomes
 	raised    map[string][]float64 // contender -> how often an address was raised during random loss
+
+	took, waited time.Duration // of it some task of the machine waited for a processor
 }
 
 // measureSideBySide runs the faults on every contender in turn, run by run, each
@@ -112,6 +114,8 @@ func measureSideBySide(ctx context.Context, r *report) error {
 	r.line("\n### Side by side with keepalived, %d runs of power-off, %d of the others\n", r.runs, min(r.runs, r.otherRuns))
 	r.sideTable(m.scenarios, m.got)
 	r.raisedLine(m.raised)
+	r.line("Some task of the machine waited for a processor during %.0f %% of the %s that this took.\n",
+		100*m.waited.Seconds()/max(m.took.Seconds(), 1), m.took.Round(time.Minute))
 	broken := checkSideBySide(m.got)
 	for _, b := range broken {
 		r.line("- not held: %s", b)
@@ -125,6 +129,11 @@ func (m *comparison) measure(ctx context.Context, s *scenario.Stage, c contender
 	if err := s.Recorder.Strangers(s.VIPs...); err != nil {
 		return err
 	}
+	began := lab.Now()
+	defer func() {
+		ended := lab.Now()
+		m.took, m.waited = m.took+ended.Sub(began), m.waited+s.Recorder.Stall(began, ended).CPU
+	}()
 	for _, sc := range m.scenarios {
 		if run >= m.report.otherRuns && sc.Name != powerOffFault {
 			continue
@@ -207,8 +216,9 @@ func outages(rows []scenario.Row) string {
 	return text
 }
 
-// lasting reports whether the service was not back at the end.
-func lasting(w scenario.Row) bool { return w.Open && w.GapMS > 100 }
+// lasting reports whether the service was not back at the end. A last answer
+// that the machine's own stall kept back says nothing about that.
+func lasting(w scenario.Row) bool { return w.Open && w.GapMS-w.GapStallMS > 100 }
 
 func gap(w scenario.Row) float64 { return w.GapMS }
 
@@ -237,20 +247,19 @@ func (r *report) sideTable(scenarios []scenario.Scenario, got outcomes) {
 // ratio returns by what the q-quantile of an outage is larger than the peer's; ok
 // is false if the peer had none that is worth the name.
 func ratio(rows, peer []scenario.Row, q float64) (value float64, ok bool) {
-	const least = 50 // ms; below it lie lost probes
-	theirs := quantile(column(peer, gap), q)
-	if theirs < least {
+	const least = 50 // ms without the machine's own stall; below it lie lost probes
+	if quantile(column(peer, func(w scenario.Row) float64 { return w.GapMS - w.GapStallMS }), q) < least {
 		return 0, false
 	}
-	return quantile(column(rows, gap), q) / theirs, true
+	return quantile(column(rows, gap), q) / quantile(column(peer, gap), q), true
 }
 
 func ratios(fault string, rows, peer []scenario.Row) string {
 	middle, ok := ratio(rows, peer, 0.5)
-	if !ok || fault == lossFault { // there it is a matter of chance
+	most, also := ratio(rows, peer, 1)
+	if !ok || !also || fault == lossFault { // there it is a matter of chance
 		return ""
 	}
-	most, _ := ratio(rows, peer, 1)
 	text := fmt.Sprintf("%.2f / %.2f", middle, most)
 	if slices.ContainsFunc(peer, lasting) {
 		text = "< " + text

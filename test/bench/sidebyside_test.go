@@ -74,6 +74,8 @@ func TestSideTable(t *testing.T) {
 	got := asPromised()
 	got.add(slowPeer, scenario.Row{Scenario: "cut-in", GapMS: 6400, Open: true})
 	got.add(slow, scenario.Row{Scenario: "cut-in", GapMS: 1080, GapStallMS: 7})
+	got.add(slowPeer, scenario.Row{Scenario: "sigterm", GapMS: 361, GapStallMS: 346, Open: true}) // that was the machine
+	got.add(slow, scenario.Row{Scenario: "sigterm", GapMS: 5})
 	r.sideTable(scenario.Compared(time.Second), got)
 	for _, line := range []string{
 		"| power-off of the holder's host | keepalived, VRRPv2, 1 s | 3500 / 3500 | 0 / 0 |  | 0 / 0 | 0 / 0 | 0 / 0 |\n",
@@ -81,6 +83,8 @@ func TestSideTable(t *testing.T) {
 		"|  | keepalived, VRRPv3, 100 ms | 0 / 0 | 0 / 0 |  | 3000 / 3000 | 0 / 0 | 300 / 300 |\n",
 		"| holder's incoming packets lost | keepalived, VRRPv2, 1 s | > 6400 / 6400 | 0 / 0 |  | 0 / 0 | 0 / 0 | 0 / 0 |\n",
 		"|  | Holdfast, TTL 1 s | 1080 / 1080 | 7.0 / 7.0 | < 0.17 / 0.17 | 0 / 0 | 0 / 0 | 0 / 0 |\n",
+		"| agent stopped (SIGTERM) | keepalived, VRRPv2, 1 s | 361 / 361 | 346 / 346 |  | 0 / 0 | 0 / 0 | 0 / 0 |\n",
+		"|  | Holdfast, TTL 1 s | 5.0 / 5.0 | 0 / 0 |  | 0 / 0 | 0 / 0 | 0 / 0 |\n",
 	} {
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("no line\n%sin\n%s", line, out.String())
