@@ -61,7 +61,8 @@ campaign: build faultpoints ## every attack on a holder, the long ones too (STOP
 precision: build ## last packet against the kernel's deadline (RUNS=200)
 	HOLDFAST_PRECISION=$(RUNS) $(CAMPAIGN) -run Precision
 
-bench: build ## the figures of the README (BENCH_ARGS='--only vips')
+bench: build ## the figures of the README, and keepalived's (BENCH_ARGS='--only vips')
+	test/setup.sh keepalived:keepalived
 	$(BUILD) -o $(BIN)/bench ./test/bench
 	$(BIN)/bench $(BENCH_ARGS)
 

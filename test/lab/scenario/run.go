@@ -36,6 +36,8 @@ type Row struct {
 	KernelOverlapMS  float64 `json:"table_ms"` // the address stood in two tables
 	AnswersOverlapMS float64 `json:"answers_overlap_ms"`
 	WireOverlapMS    float64 `json:"wire_overlap_ms"`
+	BothMS           float64 `json:"both_ms"` // two hosts were heard at once, see [lab.Observations.Both]
+	Open             bool    `json:"open"`    // the gap had not ended when the row did
 	Lost             int     `json:"lost_probes"`
 	GapClient        string  `json:"gap_client"`
 }
@@ -88,6 +90,7 @@ func (s *Stage) measure(ctx context.Context, sc Scenario) (Row, error) {
 	}
 	s.say("fault begins; the holder is %s", s.Holder.Name)
 	began := lab.Now()
+	s.began = began
 	if err := sc.Fault(ctx, s); err != nil {
 		return Row{}, fmt.Errorf("fault: %w", err)
 	}
@@ -138,6 +141,7 @@ func (s *Stage) judge(j judgement) Row {
 	var first lab.Time
 	for _, vip := range s.VIPs {
 		o := s.Recorder.Observe(vip, j.began, j.ended)
+		row.BothMS = max(row.BothMS, millis(o.Both()))
 		overlap = worse(overlap, o.Overlap())
 		counted := s.Recorder.Observe(vip, j.began.Add(j.promise.Grace), j.ended)
 		for _, c := range j.clients {
@@ -154,7 +158,7 @@ func (s *Stage) judge(j judgement) Row {
 		overlap = worse(overlap, s.Recorder.Observe(a, j.began, j.ended).Overlap())
 	}
 	if row.Lost > 0 {
-		row.GapMS = millis(gap.Length())
+		row.GapMS, row.Open = millis(gap.Length()), gap.Open
 	}
 	row.GapClient = gap.Client
 	row.KernelOverlapMS, row.AnswersOverlapMS, row.WireOverlapMS = millis(overlap.Kernel), millis(overlap.Answers), millis(overlap.Wire)
