@@ -131,19 +131,33 @@ func (f *Fence) load(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := haveDescriptors(); err != nil {
+		return fmt.Errorf("open fence: %w", err)
+	}
 	if err := makePinDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	f.dir = dir
 	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
 	if f.maps, err = openMaps(dir, false); err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	f.memory, err = mapSlots(f.maps.slots, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	return nil
+}
+
+// unavailable makes an error say that the fence is not to be had, unless it is
+// only that something ran out: that is no reason for a weaker one.
+func unavailable(err error) error {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.ENOSPC} {
+		if errors.Is(err, e) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
 }
 
 // program returns a program of the fence: the one that a former process pinned,

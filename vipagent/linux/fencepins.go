@@ -148,3 +148,23 @@ func (f *Fence) usesOurMaps(p *ebpf.Program) (bool, error) {
 	}
 	return true, nil
 }
+
+// haveDescriptors checks that some are left. Where none are, the library takes
+// the kernel for one that does not have what was asked for, and remembers that.
+func haveDescriptors() error {
+	const enough = 32
+	var open []int
+	defer func() {
+		for _, fd := range open {
+			_ = unix.Close(fd)
+		}
+	}()
+	for range enough {
+		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("open", err)
+		}
+		open = append(open, fd)
+	}
+	return nil
+}
