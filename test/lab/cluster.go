@@ -250,15 +250,7 @@ func (c *Cluster) Repair(ctx context.Context) error {
 // Revive brings back what a scenario broke: power, links, losses, the trunk,
 // hanging disks, frozen processes, and daemons that do not run.
 func (c *Cluster) Revive() error {
-	errs := []error{c.Network.Heal()}
-	for _, h := range c.Network.Hosts {
-		errs = append(errs, c.Network.Restore(h))
-		if h.IsOff() {
-			errs = append(errs, h.PowerOn())
-		}
-		errs = append(errs, h.SetCarrier(true), c.Network.Join(h))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := c.Network.Repair(); err != nil {
 		return err
 	}
 	for _, h := range c.config.Coordinators {

@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -128,6 +129,19 @@ func (n *Network) Partition() error { return n.setTrunk(portDisabled) }
 
 // Heal joins the segments again.
 func (n *Network) Heal() error { return n.setTrunk(portForwarding) }
+
+// Repair ends every fault of the network and switches every host on.
+func (n *Network) Repair() error {
+	errs := []error{n.Heal()}
+	for _, h := range n.Hosts {
+		errs = append(errs, n.Restore(h))
+		if h.IsOff() {
+			errs = append(errs, h.PowerOn())
+		}
+		errs = append(errs, h.SetCarrier(true), n.Join(h))
+	}
+	return errors.Join(errs...)
+}
 
 func (n *Network) setTrunk(state byte) error {
 	for _, end := range n.trunk {

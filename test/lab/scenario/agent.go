@@ -47,21 +47,10 @@ func AgentFrozen() Scenario {
 // LongFreeze stops guardian and agent for 15 s: longer than every lifetime and
 // every promise. Thawed they must not send one packet for the address.
 func LongFreeze() Scenario {
-	const length = 15 * time.Second
-	var thaw time.Time
-	return Scenario{
-		Name: "freeze-15s", Title: "guardian and agent frozen (SIGSTOP) for 15 s", Promise: lingering, Long: true,
-		Fault: func(_ context.Context, s *Stage) error {
-			thaw = time.Now().Add(length)
-			return s.agent().Freeze()
-		},
-		After: func(ctx context.Context, s *Stage) error {
-			s.Pause(ctx, time.Until(thaw))
-			s.say("agent on %s thaws", s.Holder.Name)
-			return s.agent().Thaw()
-		},
-		Watch: 3 * time.Second,
-	}
+	sc := FreezeFor(15 * time.Second)
+	sc.Name, sc.Title = "freeze-15s", "guardian and agent frozen (SIGSTOP) for 15 s"
+	sc.Watch, sc.Long = 3*time.Second, true
+	return sc
 }
 
 // agent is the vipagent of the holder.

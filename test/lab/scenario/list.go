@@ -95,13 +95,7 @@ func AgentRestart() Scenario {
 func KillAll() Scenario {
 	return Scenario{
 		Name: "kill-all", Title: "agent and coordinator killed (-9), host goes on", Promise: lingering,
-		Fault: func(_ context.Context, s *Stage) error {
-			errs := []error{s.Cluster.Agent(s.Holder).Kill()}
-			if p := s.Cluster.Coordinator(s.Holder); p != nil {
-				errs = append(errs, p.Kill())
-			}
-			return errors.Join(errs...)
-		},
+		Fault: func(_ context.Context, s *Stage) error { return s.killAll() },
 	}
 }
 
@@ -109,10 +103,10 @@ func KillAll() Scenario {
 func Freeze() Scenario {
 	return Scenario{
 		Name: "freeze", Title: "agent frozen (SIGSTOP), thawed after the takeover", Promise: lingering,
-		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).Freeze() },
+		Fault: func(_ context.Context, s *Stage) error { return s.daemon().Freeze() },
 		After: func(_ context.Context, s *Stage) error {
 			s.say("agent on %s thaws", s.Holder.Name)
-			return s.Cluster.Agent(s.Holder).Thaw()
+			return s.daemon().Thaw()
 		},
 		Watch: time.Second,
 	}
@@ -227,7 +221,7 @@ func Drain() Scenario {
 func Terminate() Scenario {
 	return Scenario{
 		Name: "sigterm", Title: "agent stopped (SIGTERM)", Promise: planned,
-		Fault: func(ctx context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).Stop(ctx) },
+		Fault: func(ctx context.Context, s *Stage) error { return s.daemon().Stop(ctx) },
 	}
 }
 
@@ -236,16 +230,17 @@ func Terminate() Scenario {
 func Unhealthy() Scenario {
 	return Scenario{
 		Name: "unhealthy", Title: "health check turns bad", Promise: planned,
-		Fault: func(_ context.Context, s *Stage) error { return os.WriteFile(maintenanceFile(s.Holder), nil, 0o600) },
+		Fault: func(_ context.Context, s *Stage) error { return os.WriteFile(MaintenanceFile(s.Holder), nil, 0o600) },
 	}
 }
 
-func maintenanceFile(h *lab.Host) string { return filepath.Join(h.Disk, "maintenance") }
+// MaintenanceFile is the file whose presence fails the health check of a host.
+func MaintenanceFile(h *lab.Host) string { return filepath.Join(h.Disk, "maintenance") }
 
 // AgentLines is the health check that [Unhealthy] turns bad, for the host's
 // vipagent.yaml.
 func AgentLines(h *lab.Host) string {
-	return fmt.Sprintf("checks:\n  - {name: maintenance, type: file, path: %s, absent: true, interval: 50ms}\n", maintenanceFile(h))
+	return fmt.Sprintf("checks:\n  - {name: maintenance, type: file, path: %s, absent: true, interval: 50ms}\n", MaintenanceFile(h))
 }
 
 // RandomLoss loses 30 % of the packets on the holder's link for 20 s.

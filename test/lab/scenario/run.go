@@ -33,6 +33,7 @@ type Row struct {
 	CPUWaitMS      float64 `json:"cpu_wait_ms"`      // time in which some task of the machine waited for a processor
 
 	Overlaps
+	Open      bool   `json:"open"` // the gap had not ended when the row did
 	Lost      int    `json:"lost_probes"`
 	GapClient string `json:"gap_client"`
 }
@@ -41,6 +42,7 @@ type Row struct {
 type Overlaps struct {
 	AnswersOverlapMS float64 `json:"answers_overlap_ms"`
 	WireOverlapMS    float64 `json:"wire_overlap_ms"`
+	BothMS           float64 `json:"both_ms"`  // two hosts were heard at once, see [lab.Observations.Both]
 	KernelOverlapMS  float64 `json:"table_ms"` // the address stood in two tables
 	PromiseTableMS   float64 `json:"promise_table_ms"`
 }
@@ -93,6 +95,7 @@ func (s *Stage) measure(ctx context.Context, sc Scenario) (Row, error) {
 	}
 	s.say("fault begins; the holder is %s", s.Holder.Name)
 	began := lab.Now()
+	s.began = began
 	if err := sc.Fault(ctx, s); err != nil {
 		return Row{}, fmt.Errorf("fault: %w", err)
 	}
@@ -144,6 +147,7 @@ func (s *Stage) judge(j judgement) Row {
 	var first lab.Time
 	for _, vip := range s.VIPs {
 		o := s.Recorder.Observe(vip, j.began, j.ended)
+		row.BothMS = max(row.BothMS, millis(o.Both()))
 		overlap = worse(overlap, o.Overlap())
 		counted := s.Recorder.Observe(vip, j.began.Add(j.promise.Grace), j.ended)
 		for _, c := range j.clients {
@@ -160,7 +164,7 @@ func (s *Stage) judge(j judgement) Row {
 		overlap = worse(overlap, s.Recorder.Observe(a, j.began, j.ended).Overlap())
 	}
 	if row.Lost > 0 {
-		row.GapMS = millis(gap.Length())
+		row.GapMS, row.Open = millis(gap.Length()), gap.Open
 	}
 	row.GapClient = gap.Client
 	row.KernelOverlapMS, row.AnswersOverlapMS, row.WireOverlapMS = millis(overlap.Kernel), millis(overlap.Answers), millis(overlap.Wire)

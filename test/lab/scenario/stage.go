@@ -14,7 +14,8 @@ import (
 
 // Stage is a running cluster with one VIP set under observation.
 type Stage struct {
-	Cluster  *lab.Cluster
+	Cluster  *lab.Cluster // with another System, only its Network and Config count
+	System   System       // what holds the set; nil: the cluster
 	Recorder *lab.Recorder
 	Set      string
 	VIPs     []netip.Addr // of the set, all of them probed
@@ -33,6 +34,7 @@ type Stage struct {
 	Holder *lab.Host
 
 	broken string         // the scenario whose fault is still in place
+	began  lab.Time       // when the latest fault began
 	undo   []func() error // what Repair has to do besides
 }
 
@@ -64,7 +66,7 @@ func (s *Stage) Pause(ctx context.Context, d time.Duration) {
 // by its kernel and by the quorum, and every client has had its answers from
 // it for a while.
 func (s *Stage) Calm(ctx context.Context) error {
-	if err := s.Cluster.WaitReady(ctx); err != nil {
+	if err := s.system().Ready(ctx); err != nil {
 		return err
 	}
 	return lab.Poll(ctx, 50*time.Millisecond, func() error {
@@ -72,7 +74,7 @@ func (s *Stage) Calm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		granted, err := s.Cluster.Holder(ctx, s.Set)
+		granted, err := s.system().Holder(ctx, s.Set)
 		if err != nil {
 			return err
 		}
@@ -140,6 +142,9 @@ func (s *Stage) other() *lab.Host {
 
 // leadElsewhere makes a coordinator lead that is not on the holder's host.
 func (s *Stage) leadElsewhere(ctx context.Context) error {
+	if s.System != nil {
+		return nil // nothing else has a leader
+	}
 	for _, h := range s.Cluster.Config().Coordinators {
 		if h != s.Holder {
 			return s.Cluster.Lead(ctx, h)
@@ -151,7 +156,7 @@ func (s *Stage) leadElsewhere(ctx context.Context) error {
 // moveTo makes the host the holder.
 func (s *Stage) moveTo(ctx context.Context, h *lab.Host) error {
 	if s.Holder != h {
-		if _, err := s.Cluster.MustCtl(ctx, "move", s.Set, "--to", h.Name); err != nil {
+		if err := s.system().Move(ctx, s.Set, h); err != nil {
 			return err
 		}
 	}
@@ -175,17 +180,12 @@ func (s *Stage) Repair(ctx context.Context) error {
 	}
 	s.undo = nil
 	for _, h := range s.Cluster.Network.Hosts {
-		if err := os.Remove(maintenanceFile(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(MaintenanceFile(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	if err := errors.Join(append(errs, s.Cluster.Repair(ctx))...); err != nil {
+	if err := errors.Join(append(errs, s.system().Repair(ctx))...); err != nil {
 		return fmt.Errorf("repair: %w", err)
-	}
-	for _, h := range s.Cluster.Config().Agents {
-		if _, err := s.Cluster.MustCtl(ctx, "undrain", h.Name); err != nil {
-			return err
-		}
 	}
 	return s.Calm(ctx)
 }
