@@ -59,6 +59,9 @@ machine itself stood still. The exit code is 1 if a promise was broken.
   coordctl drill --list
   coordctl drill -f vips.yaml --random --minutes 10 --seed 7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := lab.Become(); err != nil {
+				return err
+			}
 			if f.list {
 				t.listDrills()
 				return nil

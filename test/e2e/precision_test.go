@@ -46,8 +46,8 @@ func TestPrecision(t *testing.T) {
 		l, err := s.Precision(ctx, signal)
 		check(t, err)
 		s.Recorder.Forget(lab.Now().Add(-time.Second))
-		if late, kind := l.Latest(); late > stampError || l.Overlap > 2*stampError {
-			t.Errorf("run %d, %s of %s, %v left: the last %s came %v after the deadline, overlap %v", i+1, signal, l.Holder, l.Phase, kind, late, l.Overlap)
+		if late, kind := l.Latest(); late > stampError || l.Overlap.Max() > 2*stampError {
+			t.Errorf("run %d, %s of %s, %v left: the last %s came %v after the deadline, overlap %+v", i+1, signal, l.Holder, l.Phase, kind, late, l.Overlap)
 		}
 		for _, kind := range scenario.Kinds() {
 			late, seen := l.Last[kind]

@@ -93,11 +93,11 @@ func receiveFile(socket int) (int, error) {
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:n])
 	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("no file came (%d messages): %w", len(messages), err)
+		return -1, errors.Join(errors.New("no file came"), err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("no file came: %w", err)
+		return -1, errors.Join(errors.New("no file came"), err)
 	}
 	return fds[0], nil
 }

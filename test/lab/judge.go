@@ -209,8 +209,9 @@ func intrusion(holds []Hold) time.Duration {
 }
 
 // unfounded returns how deep inside a host's tenure, by its address table,
-// another host, switched on and without the address, claimed it. It sees what
-// the packets alone do not show: a claim of an address that nobody asks.
+// another host, switched on, claimed it that neither had the address nor got it
+// soon. It sees what the packets alone do not show: a claim of an address that
+// nobody asks.
 func unfounded(claims []Claim, holds []Hold, offs []Off) time.Duration {
 	var deepest time.Duration
 	for _, c := range claims {
@@ -227,8 +228,10 @@ func unfounded(claims []Claim, holds []Hold, offs []Off) time.Duration {
 }
 
 // lateRecord is how late the record may be with the begin of a hold. It is
-// stamped when the watcher has read it; a claim is stamped on its arrival.
-const lateRecord = 50 * time.Millisecond
+// stamped when the watcher has read it, on a busy machine much later; a claim is
+// stamped by the kernel on its arrival. What happens in that time is seen by
+// those who judge the packets.
+const lateRecord = time.Second
 
 // holdsAt reports whether the claimant's own kernel had the address then, or
 // just got it.

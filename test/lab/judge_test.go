@@ -118,9 +118,15 @@ func TestOverlap(t *testing.T) {
 		},
 		"a claim long before the own address": {
 			Observations{
-				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 90*ms, 0)},
+				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 1090*ms, 0)},
 				Claims: []Claim{claim("h2", 21*ms)},
 			}, Overlap{Wire: time.Duration(20 * ms)},
+		},
+		"a claim before the record of the own address, on a busy machine": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 80*ms, 0)},
+				Claims: []Claim{claim("h2", 21*ms)},
+			}, Overlap{Kernel: time.Duration(10 * ms)},
 		},
 		"a claim of a host that is off": {
 			Observations{

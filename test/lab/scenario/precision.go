@@ -28,7 +28,7 @@ type Lateness struct {
 	Last map[lab.ClaimKind]time.Duration
 	// Overlap is by answers and by the wire in the whole run, the old holder's
 	// return included.
-	Overlap time.Duration
+	Overlap lab.Overlap
 	// Refused is how many packets that claim an address the kernel refused.
 	Refused uint64
 }
@@ -91,7 +91,7 @@ func (s *Stage) late(ctx context.Context, l Lateness, began lab.Time) Lateness {
 	ended := lab.Now()
 	for _, vip := range s.VIPs {
 		whole := s.Recorder.Observe(vip, began, ended)
-		l.Overlap = max(l.Overlap, whole.Overlap().Max())
+		l.Overlap = worse(l.Overlap, whole.Overlap())
 		tail := s.Recorder.Observe(vip, began, l.Deadline.Add(s.TTL/2))
 		for kind, at := range tail.LastClaims(l.Holder) {
 			if late, seen := l.Last[kind]; !seen || at.Sub(l.Deadline) > late {
