@@ -20,7 +20,8 @@ type Fence interface {
 	// Open: guarded addresses pass while the kernel's deadlines of their
 	// sessions lie ahead. After an error some may be as before.
 	Open(passes []vip.Pass) error
-	// Forget: these are confirmed down and need not be guarded any more.
+	// Forget: these are confirmed down and need not be guarded any more, once
+	// nothing that was sent before can be on its way.
 	Forget(addresses []netip.Addr) error
 	// Guarded returns what is guarded, open or not.
 	Guarded() ([]netip.Addr, error)
@@ -64,7 +65,7 @@ type shield struct {
 	end       func()
 	report    func(session uint64) lease.FenceReport
 	unfit     string                  // why there is none although there should be
-	guarded   map[netip.Addr]bool     // by this process or a former one
+	guarded   map[netip.Addr]bool     // by this process or a former one; false: perhaps not
 	open      map[netip.Addr]vip.Pass // by this process
 	kept      []uint64                // sessions with a deadline, sorted
 	failing   int                     // checks in a row
@@ -129,10 +130,16 @@ func (s *shield) shut(addresses []vip.Address) error {
 	list := make([]netip.Addr, len(addresses))
 	for i, a := range addresses {
 		list[i] = a.IP()
-		s.guarded[a.IP()] = true
+		s.guarded[a.IP()] = false
 		delete(s.open, a.IP())
 	}
-	return s.fence.Guard(list)
+	if err := s.fence.Guard(list); err != nil {
+		return err
+	}
+	for _, ip := range list {
+		s.guarded[ip] = true
+	}
+	return nil
 }
 
 // pass opens the fence for addresses that are guarded and up.

@@ -375,3 +375,28 @@ func TestFenceIsOpenedUnderTheLock(t *testing.T) {
 		}
 	})
 }
+
+// An adopted address that could not be guarded at first is guarded later.
+func TestFenceGuardsLater(t *testing.T) {
+	run(t, func(w *world) {
+		f := w.fenced()
+		a := w.ready()
+		a.tell("a", 141, held("web", session1, 141, "10.0.0.5/24@7"))
+		a.kill()
+		w.set(func() {
+			clear(f.guarded) // somebody took the fence away
+			f.fails["guard"] = errTest
+		})
+		b := w.start()
+		b.tellAll(1)
+		time.Sleep(200 * time.Millisecond)
+		w.set(func() { clear(f.fails) })
+		time.Sleep(2 * time.Second)
+		w.set(func() {
+			if p := f.guarded[netip.MustParseAddr("10.0.0.5")]; p.Session != session1 {
+				t.Errorf("guarded: %v", f.guarded)
+			}
+		})
+		b.end()
+	})
+}

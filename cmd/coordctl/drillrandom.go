@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -27,7 +28,13 @@ func (t *tool) drillRandom(ctx context.Context, f drillFlags, plan *drill.Plan, 
 	fmt.Fprintf(t.talk, "seed %d, %.4g minutes, history in %s\n", f.seed, f.minutes, name)
 	length := time.Duration(f.minutes * float64(time.Minute))
 	o, err := g.Random(ctx, f.seed, length, drill.NewHistory(file, f.seed, plan, g.Weak))
-	t.outcome(o)
+	if t.format == "json" {
+		data, jsonErr := json.MarshalIndent(o, "", "  ")
+		fmt.Fprintln(t.out, string(data))
+		err = errors.Join(err, jsonErr)
+	} else {
+		t.outcome(o)
+	}
 	fmt.Fprintf(t.talk, "history: %s\n", name)
 	if len(o.Violations) > 0 {
 		fmt.Fprintf(t.talk, "again: coordctl drill -f %s --random --seed %d --minutes %.4g\n", f.file, f.seed, f.minutes)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -13,43 +14,52 @@ import (
 	"holdfast/vipagent/linux"
 )
 
-// shield opens the fence that the configuration asks for.
+// shield opens the fence that the configuration asks for, and takes away what
+// there is of another kind or form: nobody would renew its deadlines. Without one
+// this host holds nothing, which is told with each renewal.
 func shield(cfg daemon.Agent, k *linux.Kernel, log *slog.Logger) func() (vipagent.Shield, error) {
 	return func() (vipagent.Shield, error) {
-		s, err := openFence(cfg, k, log)
+		s, kind, err := openFence(cfg, k, log)
+		if err == nil {
+			var guard func([]netip.Addr) error
+			if s.Fence != nil {
+				guard = s.Fence.Guard
+			}
+			if err = k.ClearFences(cfg.BPFDir, kind.String(), guard); err != nil && s.Close != nil {
+				s.Close()
+			}
+		}
 		if err != nil {
 			log.Error("no fence: this host will hold no VIP", "err", err)
+			return vipagent.Shield{Report: fixed(lease.FenceRefused)}, err
 		}
-		return s, err
+		return s, nil
 	}
 }
 
-func openFence(cfg daemon.Agent, k *linux.Kernel, log *slog.Logger) (vipagent.Shield, error) {
-	if cfg.Fence == "none" {
-		return vipagent.Shield{Report: fixed(lease.FenceNone)}, nil
-	}
+func openFence(cfg daemon.Agent, k *linux.Kernel, log *slog.Logger) (s vipagent.Shield, kind lease.FenceKind, err error) {
 	var why error
-	if cfg.Fence != "nft" {
+	switch cfg.Fence {
+	case "none":
+		return vipagent.Shield{Report: fixed(lease.FenceNone)}, lease.FenceNone, nil
+	case "nft":
+	default:
 		f, err := linux.OpenFence(k, linux.FenceConfig{Dir: cfg.BPFDir, Logger: log})
 		switch {
 		case err == nil:
 			log.Info("fence in place", "kind", "ebpf", "interfaces", f.Interfaces())
-			return guarding(lease.FenceEBPF, f, log), nil
+			return guarding(lease.FenceEBPF, f, log), lease.FenceEBPF, nil
 		case cfg.Fence == "ebpf" || !errors.Is(err, linux.ErrFenceUnavailable):
-			return refused(cfg.Fence, err)
+			return s, 0, fmt.Errorf("no fence (%s): %w", cfg.Fence, err)
 		}
 		why = err
 	}
 	f, err := linux.OpenNFT()
 	if err != nil {
-		return refused(cfg.Fence, errors.Join(why, err))
+		return s, 0, fmt.Errorf("no fence (%s): %w", cfg.Fence, errors.Join(why, err))
 	}
 	log.Warn("weaker fence in place", "kind", "nft", "why", why)
-	return guarding(lease.FenceNFT, f, log), nil
-}
-
-func refused(kind string, err error) (vipagent.Shield, error) {
-	return vipagent.Shield{Report: fixed(lease.FenceRefused)}, fmt.Errorf("no fence (%s): %w", kind, err)
+	return guarding(lease.FenceNFT, f, log), lease.FenceNFT, nil
 }
 
 func fixed(kind lease.FenceKind) func(uint64) lease.FenceReport {

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/cmd/internal/daemon"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent"
 	"holdfast/vipagent/linux"
 )
 
@@ -33,7 +34,7 @@ func fenceCommand(args []string, out, talk io.Writer) int {
 	root.CompletionOptions.DisableDefaultCmd = true
 	if err := root.Execute(); err != nil {
 		fmt.Fprintf(talk, "vipagent fence: %v\n", err)
-		if errors.Is(err, linux.ErrNoFence) || errors.Is(err, errStillHeld) {
+		if errors.Is(err, linux.ErrNoFence) || errors.Is(err, errStillHeld) || errors.Is(err, vipagent.ErrLocked) {
 			return daemon.ExitError
 		}
 		return daemon.ExitUsage
@@ -102,6 +103,9 @@ func printFence(w io.Writer, t linux.FenceTable, now lease.Time) error {
 				passes = "no: its session has ended"
 			}
 		}
+		if a.Until != 0 {
+			passes = "down; guarded " + remaining(a.Until, now)
+		}
 		if a.Also != 0 {
 			session += fmt.Sprintf(" and %d", a.Also)
 			passes += "; and " + left[a.Also]
@@ -127,12 +131,19 @@ var errStillHeld = errors.New("addresses of ours are still up")
 
 func fenceRemove(dir *string) *cobra.Command {
 	var force bool
+	var stateDir string
 	remove := &cobra.Command{
 		Use:   "remove",
 		Short: "take the fence out of the kernel",
-		Long:  "Take the fence out of the kernel. Stop the agent first: while an address of ours is up, it is refused.",
+		Long:  "Take the fence out of the kernel. Stop the agent first: while it runs, or an address of ours is up, this is refused.",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			release, err := vipagent.Exclude(stateDir)
+			if err == nil {
+				defer release()
+			} else if !force || !errors.Is(err, vipagent.ErrLocked) {
+				return fmt.Errorf("fence not removed: %w", err)
+			}
 			k, err := linux.Open(linux.Config{})
 			if err != nil {
 				return err
@@ -148,6 +159,7 @@ func fenceRemove(dir *string) *cobra.Command {
 			return errors.Join(linux.RemoveFence(k, *dir), linux.RemoveNFT())
 		},
 	}
-	remove.Flags().BoolVar(&force, "force", false, "even while addresses of ours are up")
+	remove.Flags().BoolVar(&force, "force", false, "even while an agent runs, which puts it back, or addresses of ours are up")
+	remove.Flags().StringVar(&stateDir, "state-dir", "/run/holdfast", "of the agent (state_dir of vipagent.yaml)")
 	return remove
 }

@@ -21,7 +21,8 @@ func asPromised() outcomes {
 	got := make(outcomes)
 	for name, gap := range map[string]float64{slowPeer: 3500, quickPeer: 350, slow: 1000, quick: 500} {
 		got.add(name, scenario.Row{Scenario: "power-off", GapMS: gap})
-		kill := scenario.Row{Scenario: "kill-all", KernelOverlapMS: 300}
+		kill := scenario.Row{Scenario: "kill-all"}
+		kill.KernelOverlapMS = 300
 		if strings.HasPrefix(name, "keepalived") {
 			kill.BothMS = 3000
 		}

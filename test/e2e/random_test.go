@@ -76,7 +76,7 @@ func checkHistory(t *testing.T, file string, seed uint64) {
 		}
 		seen[line.Event]++
 	}
-	for _, event := range []string{"begin", "step", "fault", "mended", "end"} {
+	for _, event := range []string{"begin", "step", "fault", "mended", "verdict", "end"} {
 		if seen[event] == 0 {
 			t.Errorf("no %q in the history: %v", event, seen)
 		}

@@ -2,10 +2,13 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink/nl"
@@ -112,4 +115,37 @@ func (h *Host) flush() error {
 		conn.FlushRuleset()
 		return conn.Flush()
 	})
+}
+
+// CopyFiles copies the plain files of a directory to another host, as an image of
+// the host would.
+func (h *Host) CopyFiles(dir string, to *Host) error {
+	files := make(map[string][]byte)
+	err := h.InNamespace(func() error {
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if !e.Type().IsRegular() {
+				continue
+			}
+			b, readErr := os.ReadFile(filepath.Join(dir, e.Name()))
+			if errors.Is(readErr, os.ErrNotExist) {
+				continue // it was being replaced
+			}
+			files[e.Name()], err = b, errors.Join(err, readErr)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read %s of %s: %w", dir, h.Name, err)
+	}
+	err = to.InNamespace(func() (err error) {
+		for name, b := range files {
+			err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write %s of %s: %w", dir, to.Name, err)
+	}
+	return nil
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,10 +189,67 @@ func TestFence(t *testing.T) {
 		}
 	})
 	p.want("guarded again", false)
+	p.fence.linger = time.Second
 	if err := p.fence.Forget(addresses(vip4, vip6)); err != nil {
 		t.Fatal(err)
 	}
-	p.want("forgotten", true)
+	if list, err := p.fence.Guarded(); err != nil || len(list) > 0 {
+		t.Errorf("still guarded: %v, %v", list, err)
+	}
+	p.want("forgotten just now", false)
+	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr(vip4), Session: 13}}); err == nil {
+		t.Error("what was forgotten can be opened")
+	}
+	waitFor(t, "the guard to end", func() bool { arp, nd := p.answered(); return arp && nd })
+	p.holder.do(func() {
+		if err := p.fence.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+	if table, err := p.show(); err != nil || len(table.Addresses) > 0 {
+		t.Errorf("not tidied: %+v, %v", table.Addresses, err)
+	}
+}
+
+// Packets that claim an address can wait for a neighbour that does not answer
+// until long after the address is down. They must not leave then.
+func TestFenceOutlastsQueues(t *testing.T) {
+	if !mayBPF() {
+		return // see TestFence
+	}
+	p := newFencedPair(t)
+	p.raise()
+	p.slot(11)(time.Hour)
+	p.open(11, 0)
+	p.other.must(p.other.handle.LinkSetARPOff(p.other.get("eth0")))
+	p.holder.do(func() {
+		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(vip4)}, &net.UDPAddr{IP: net.ParseIP("10.0.0.2"), Port: 9})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for range 10 {
+			if _, err := c.Write([]byte("waits")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	p.holder.do(func() {
+		if err := p.fence.Guard(addresses(vip4)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(p.kernel.Remove(vips(vip4+"/24 eth0")), p.fence.Forget(addresses(vip4))); err != nil {
+		t.Fatal(err)
+	}
+	p.other.must(p.other.handle.LinkSetARPOn(p.other.get("eth0")))
+	waitFor(t, "the neighbour to answer and the queue to be refused", func() bool {
+		table, err := p.show()
+		return err == nil && slices.ContainsFunc(table.Addresses, func(a FenceAddress) bool {
+			return a.Address.String() == vip4 && a.RefusedOut >= 10
+		})
+	})
 }
 
 // Other hosts' announcements reach a host whose fence is shut.

@@ -37,6 +37,7 @@ func (p *fencePort) close() {
 func (f *Fence) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.tidy()
 	err := makePinDir(f.dir)
 	if err == nil {
 		err = errors.Join(f.attachAll(), f.pinAll())
@@ -83,7 +84,9 @@ func repin(path string, what interface {
 
 // attachAll attaches the fence to every interface but loopback. A VIP is
 // answered for on all of them, whichever has it: the kernel takes any packet to
-// an address of this host, and replies to ARP for it, on each.
+// an address of this host, and replies to ARP for it, on each. So an interface
+// that cannot be fenced is an error, whatever it is for, unless it is down:
+// nothing passes there.
 func (f *Fence) attachAll() error {
 	list, err := f.kernel.listLinks()
 	if err != nil {
@@ -101,7 +104,12 @@ func (f *Fence) attachAll() error {
 			errs = append(errs, f.prove(p, a))
 			continue
 		}
-		if err := f.attach(l); err != nil && !errors.Is(err, unix.ENODEV) { // gone since
+		err := f.attach(l)
+		switch {
+		case err == nil || errors.Is(err, unix.ENODEV): // gone since
+		case a.RawFlags&unix.IFF_UP == 0:
+			f.logger.Warn("not fenced: may not be used", "interface", a.Name, "err", err)
+		default:
 			errs = append(errs, fmt.Errorf("attach to %s: %w", a.Name, err))
 		}
 	}
@@ -120,13 +128,27 @@ func (f *Fence) attached(p *fencePort) bool {
 	if f.classic {
 		return f.filtered(p)
 	}
-	for _, l := range p.links {
-		info, err := l.Info()
-		if err != nil || info.TCX() == nil || int(info.TCX().Ifindex) != p.index {
+	for i, d := range directions() {
+		if !inPlace(p.links[i], p.index, d) {
 			return false
 		}
 	}
 	return true
+}
+
+// inPlace says whether a link is on the interface, before all others: a program
+// in front of it could let packets pass around it.
+func inPlace(l link.Link, index int, d direction) bool {
+	info, err := l.Info()
+	if err != nil || info.TCX() == nil || int(info.TCX().Ifindex) != index {
+		return false
+	}
+	all, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: d.attach})
+	if err != nil || len(all.Programs) == 0 {
+		return false
+	}
+	first, ok := all.Programs[0].LinkID()
+	return ok && first == info.ID
 }
 
 // attach puts both programs on an interface, before all others, pinned; or takes
@@ -165,7 +187,7 @@ func (f *Fence) attachTCX(p *fencePort) error {
 			return err
 		}
 		path := filepath.Join(f.dir, pinName(p.index, d))
-		l, err := takeOver(path, p.index, program)
+		l, err := takeOver(path, p.index, d, program)
 		if err != nil {
 			return err
 		}
@@ -185,17 +207,17 @@ func (f *Fence) attachTCX(p *fencePort) error {
 }
 
 // takeOver opens a pinned link and gives it the program, with no packet passing
-// in between; nil if there is none, or it has lost its interface.
-func takeOver(path string, index int, program *ebpf.Program) (link.Link, error) {
+// in between; nil if there is none, or it is not in its place any more.
+func takeOver(path string, index int, d direction, program *ebpf.Program) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err == nil {
-		info, infoErr := l.Info()
-		if infoErr == nil && info.TCX() != nil && int(info.TCX().Ifindex) == index && l.Update(program) == nil {
+		if inPlace(l, index, d) && l.Update(program) == nil {
 			return l, nil
 		}
+		_ = l.Detach() // closing takes effect later, and would leave no room for a new one
 		_ = l.Close()
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

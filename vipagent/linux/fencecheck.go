@@ -44,7 +44,7 @@ func (f *Fence) checkAll() error {
 	}
 	err := f.attachAll()
 	if err != nil && !errors.Is(err, ErrFenceUnsafe) {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	return err
 }
@@ -68,14 +68,14 @@ func (f *Fence) uncheck() {
 func checkClock() error {
 	p, err := ebpf.NewProgram(clockProgram())
 	if err != nil {
-		return fmt.Errorf("%w: load clock program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("load clock program: %w", err))
 	}
 	defer p.Close()
 	before := Boottime()
 	_, out, err := p.Test(make([]byte, 64))
 	after := Boottime()
 	if err != nil {
-		return fmt.Errorf("%w: run clock program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("run clock program: %w", err))
 	}
 	if len(out) < 8 {
 		return fmt.Errorf("%w: the clock program told no time", ErrFenceUnsafe)
@@ -109,7 +109,7 @@ func (f *Fence) checkPackets() error {
 		for _, a := range []netip.Addr{check4, check6} {
 			key, entry := fenceKey(a), encodeEntry(vip.Pass{Session: s.session}, s.slot, s.slot)
 			if err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateAny); err != nil {
-				return fmt.Errorf("%w: guard %s: %w", ErrFenceUnavailable, a, err)
+				return unavailable(fmt.Errorf("guard %s: %w", a, err))
 			}
 		}
 		for _, p := range checkPackets() {
@@ -129,11 +129,11 @@ func (f *Fence) checkPacket(p checkedPacket, state string, pass bool) error {
 	}
 	program, err := f.program(ethernet, i)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	verdict, _, err := program.Test(p.bytes)
 	if err != nil {
-		return fmt.Errorf("%w: test program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("test program: %w", err))
 	}
 	if passed := int32(verdict) == verdictNext; passed != pass {
 		return fmt.Errorf("%w: %s (%s) of an address that is %s: passes %t", ErrFenceUnsafe, p.name, d.name, state, passed)

@@ -126,17 +126,6 @@ func (k *Kernel) fenced(dir string, index int) bool {
 	return both
 }
 
-// RemoveFence takes the fence of this thread's network namespace out of the
-// kernel. It is the caller's business that no agent uses it and that no VIP of
-// ours is up; see [Kernel.Ours].
-func RemoveFence(k *Kernel, dir string) error {
-	dir, err := fenceDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(k.removeClassic(), removePins(dir))
-}
-
 // Ours returns the addresses of this host that bear our mark.
 func (k *Kernel) Ours() ([]netip.Addr, error) {
 	actual, err := k.Addresses()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,13 +89,16 @@ func surviveClosedPipes() {
 }
 
 // guard runs this very program again as a child and guards it.
-func guard(log *slog.Logger, args []string, s Streams) int {
+func guard(log *slog.Logger, args []string, s Streams, j *janitor) int {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGABRT)
 	defer signal.Stop(signals)
+	changes := make(chan os.Signal, 1)
+	signal.Notify(changes, syscall.SIGCHLD)
+	defer signal.Stop(changes)
 	debug.FreeOSMemory() // what reading the configuration took: from now on nothing is needed
-	g := &guardian{log: log, signals: signals, start: func() (*child, error) { return startChild(args, s) }}
+	g := &guardian{log: log, signals: signals, changes: changes, janitor: j, start: func() (*child, error) { return startChild(args, s) }}
 	return g.run()
 }
 
@@ -136,7 +140,18 @@ func startChild(args []string, s Streams) (*child, error) {
 		}
 		ended <- end
 	}()
-	return &child{pid: cmd.Process.Pid, ready: ready, ended: ended, signal: cmd.Process.Signal}, nil
+	pid := cmd.Process.Pid
+	return &child{pid: pid, ready: ready, ended: ended, signal: cmd.Process.Signal, stopped: func() bool { return isStopped(pid) }}, nil
+}
+
+// isStopped says whether a process stands still by a signal (proc(5)).
+func isStopped(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, ok := bytes.Cut(b[max(bytes.LastIndexByte(b, ')'), 0):], []byte(") ")) // behind a name that may have any character
+	return ok && len(state) > 0 && state[0] == 'T'
 }
 
 // childEnvironment is the guardian's own, but for what names a process: systemd

@@ -29,6 +29,8 @@ type guardian struct {
 	log     *slog.Logger
 	start   func() (*child, error)
 	signals <-chan os.Signal
+	changes <-chan os.Signal // SIGCHLD: the child was stopped, or goes on
+	janitor *janitor
 	pauses  pauses
 
 	held     []os.Signal // for a child that takes signals
@@ -43,6 +45,8 @@ type child struct {
 	ready  <-chan struct{} // closed when it takes signals
 	ended  <-chan ending   // once
 	signal func(os.Signal) error
+	// stopped says whether it stands still (SIGSTOP).
+	stopped func() bool
 }
 
 // ending is how a child ended, or why there was none.
@@ -128,7 +132,7 @@ type fault struct {
 // as soon as it is clear how long that took.
 func (g *guardian) attend(c *child, died fault) ending {
 	ready := c.ready
-	var kill <-chan time.Time
+	var kill, again <-chan time.Time
 	for {
 		if g.aborting && kill == nil {
 			g.abort(c)
@@ -144,6 +148,10 @@ func (g *guardian) attend(c *child, died fault) ending {
 		case <-ready:
 			ready = nil
 			g.restarted(died, c.pid)
+		case <-g.changes:
+			again = g.standIn(c)
+		case <-again:
+			again = g.standIn(c)
 		case <-kill:
 			_ = c.signal(syscall.SIGKILL) // it may be stopped, or busy in the kernel
 		case end := <-c.ended:
@@ -153,6 +161,15 @@ func (g *guardian) attend(c *child, died fault) ending {
 			return end
 		}
 	}
+}
+
+// standIn tidies up for a child that stands still, and says when to look again.
+func (g *guardian) standIn(c *child) <-chan time.Time {
+	if !c.stopped() {
+		return nil
+	}
+	g.janitor.tidy()
+	return time.After(tidyEvery)
 }
 
 func (g *guardian) restarted(died fault, pid int) {
@@ -202,6 +219,7 @@ func (g *guardian) wait(pause time.Duration, died fault) {
 	if pause == 0 {
 		return
 	}
+	g.janitor.tidy()
 	g.log.Warn("died again, waiting before the next start", "how", died.end, "after", died.lived.Round(time.Millisecond), "pause", pause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

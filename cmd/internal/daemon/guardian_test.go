@@ -60,6 +60,9 @@ type staged struct {
 	got     []string // signals that children got, with the number of the child
 	starts  []time.Duration
 	talk    bytes.Buffer
+	changes chan os.Signal
+	stopped bool
+	tidied  []time.Duration
 }
 
 // act plays one child: it says how the child ends once it is ready; quiet ones
@@ -75,7 +78,11 @@ type act struct {
 
 func (s *staged) run(acts ...act) int {
 	began, n := time.Now(), 0
-	g := &guardian{log: slog.New(slog.NewTextHandler(&s.talk, nil)), signals: s.signals}
+	g := &guardian{log: slog.New(slog.NewTextHandler(&s.talk, nil)), signals: s.signals, changes: s.changes}
+	g.janitor = &janitor{log: g.log, work: func() (int, error) {
+		s.tidied = append(s.tidied, time.Since(began))
+		return 0, nil
+	}}
 	g.start = func() (*child, error) {
 		a := acts[n]
 		n++
@@ -96,7 +103,7 @@ func (s *staged) run(acts ...act) int {
 		} else if !a.obeys {
 			ended <- a.end
 		}
-		return &child{pid: number, ready: ready, ended: ended, signal: func(sig os.Signal) error {
+		return &child{pid: number, ready: ready, ended: ended, stopped: func() bool { return s.stopped }, signal: func(sig os.Signal) error {
 			s.got = append(s.got, fmt.Sprintf("%d:%v", number, sig))
 			switch {
 			case sig == syscall.SIGKILL || sig == syscall.SIGTERM && a.quiet:
@@ -160,6 +167,43 @@ func TestGuardian(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestJanitor: it works while the child stands still or cannot be started, and not
+// while it runs.
+func TestJanitor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &staged{signals: make(chan os.Signal, 16), changes: make(chan os.Signal, 1)}
+		s.run(act{lives: time.Second, then: func() {
+			s.changes <- syscall.SIGCHLD // of a child that runs
+			time.AfterFunc(200*time.Millisecond, func() { s.stopped = true; s.changes <- syscall.SIGCHLD })
+			time.AfterFunc(310*time.Millisecond, func() { s.stopped = false; s.changes <- syscall.SIGCHLD })
+		}, end: ending{code: 1}}, act{fails: errors.New("no memory")}, act{})
+		want := []time.Duration{200 * time.Millisecond, 250 * time.Millisecond, 300 * time.Millisecond, time.Second}
+		if !slices.Equal(s.tidied, want) {
+			t.Errorf("tidied up at %v, want %v", s.tidied, want)
+		}
+	})
+}
+
+// TestStoppedChild: a real one.
+func TestStoppedChild(t *testing.T) {
+	p := launch(t, "serves", agentConfig(t), "--guardian=false")
+	pid, _, _ := p.served(t)
+	for _, tt := range []struct {
+		signal syscall.Signal
+		want   bool
+	}{{syscall.SIGSTOP, true}, {syscall.SIGCONT, false}} {
+		kill(t, pid, tt.signal)
+		for end := time.Now().Add(5 * time.Second); isStopped(pid) != tt.want; {
+			if time.Now().After(end) {
+				t.Fatalf("%v: stopped is %t", tt.signal, !tt.want)
+			}
+		}
+	}
+	if isStopped(1 << 30) {
+		t.Error("a process that does not exist stands still")
 	}
 }
 

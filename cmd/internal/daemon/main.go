@@ -92,7 +92,12 @@ func (f File[C]) execute(ctx context.Context, args []string, s Streams, d servic
 	}
 	surviveClosedPipes()
 	if f.guarded != nil && f.guarded(d.cfg) && !d.lineage.guarded {
-		return guard(NewLogger(s.Err, logOf(&d.cfg)).With("program", f.program), args, s)
+		log := NewLogger(s.Err, logOf(&d.cfg)).With("program", f.program)
+		var j *janitor
+		if f.janitor != nil {
+			j = &janitor{log: log, work: f.janitor(d.cfg)}
+		}
+		return guard(log, args, s, j)
 	}
 	return f.serve(ctx, d, s)
 }

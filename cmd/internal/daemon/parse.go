@@ -26,6 +26,7 @@ type File[C any] struct {
 	defaults func() C
 	check    func(*C, *checker)
 	guarded  func(C) bool // whether a guardian runs the daemon; nil: never
+	janitor  func(C) func() (int, error)
 }
 
 // Override is a flag's value for one scalar key.

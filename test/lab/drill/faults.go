@@ -150,6 +150,19 @@ func coordinatorFaults() []fault {
 		{"move", "coordctl move", func(ctx context.Context, s *strike) error {
 			return s.ctl(ctx, "move", s.Stage.Set, "--to", s.host.Name)
 		}},
+		{"copy-session", "files of the host's agent on another host, whose agent starts with them", func(_ context.Context, s *strike) error {
+			if s.other.IsOff() {
+				return nil
+			}
+			err := s.Stage.Cluster.Agent(s.other).Kill()
+			if err == nil {
+				err = s.host.CopyFiles("/run/holdfast", s.other)
+			}
+			if err == nil {
+				_, err = s.Stage.Cluster.StartAgent(s.other)
+			}
+			return err
+		}},
 		{"drain", "coordctl drain", func(ctx context.Context, s *strike) error {
 			return s.ctl(ctx, "drain", s.host.Name)
 		}},

@@ -14,14 +14,14 @@ import (
 
 // Outcome is what a random drill came to.
 type Outcome struct {
-	Seed       uint64
-	Steps      int
-	Blows      map[string]int // fault -> how often it fell
-	Ran        time.Duration
-	Longest    time.Duration // without an answer from a set that was judged, for the worst of reasons
-	Table      time.Duration // longest time in two tables
-	NotCalm    int           // how often the cluster did not come to rest in time
-	Violations []Violation
+	Seed       uint64         `json:"seed"`
+	Steps      int            `json:"steps"`
+	Blows      map[string]int `json:"faults"` // how often each fell
+	Ran        time.Duration  `json:"ran_ns"`
+	Longest    time.Duration  `json:"longest_gap_ns"` // in which no client had an answer
+	Table      time.Duration  `json:"table_ns"`       // longest time in two tables
+	NotCalm    int            `json:"not_calm"`       // how often the cluster did not come to rest in time
+	Violations []Violation    `json:"violations"`
 }
 
 // Violation is an overlap by answers or by the wire.
@@ -82,6 +82,7 @@ func (r *random) steps(ctx context.Context, seed uint64) error {
 	for number := 1; ctx.Err() == nil; number++ {
 		step := sequence.Next()
 		r.outcome.Steps = number
+		began := lab.Now()
 		r.step(ctx, number, step)
 		if err := r.mend(ctx); err != nil {
 			return err
@@ -90,6 +91,7 @@ func (r *random) steps(ctx context.Context, seed uint64) error {
 		if step.Settle {
 			r.settle(ctx, number)
 		}
+		r.verdict(number, began)
 	}
 	return ctx.Err()
 }
@@ -195,6 +197,22 @@ func (r *random) settle(ctx context.Context, number int) {
 		r.say("step %d: not calm after %v: %v", number, calmLimit, err)
 	}
 	r.history.event("settled", "step", number, "took_ms", lab.Now().Sub(began).Milliseconds(), "holders", r.holders(), "error", text(err))
+}
+
+// verdict tells what was seen of each address since the step began.
+func (r *random) verdict(number int, began lab.Time) {
+	to := lab.Now().Add(-settled)
+	from := max(began, to.Add(-kept))
+	for _, a := range r.judged() {
+		o := r.Stage.Recorder.Observe(a, from, to)
+		overlap := o.Overlap()
+		gaps := make(map[string]int64)
+		for _, c := range r.network.Clients {
+			gaps[c.Name] = o.LongestGap(c.Name).Length().Milliseconds()
+		}
+		r.history.event("verdict", "step", number, "address", a, "gap_ms", gaps, "answers_ns", overlap.Answers, "wire_ns", overlap.Wire,
+			"table_ns", overlap.Kernel, "stall_ms", r.Stage.Recorder.Stall(from, to).Max.Milliseconds())
+	}
 }
 
 // holders says who has each address, by the kernels' tables.

@@ -2,10 +2,6 @@ package scenario
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,7 +107,7 @@ func SessionCopied() Scenario {
 			if err := s.Cluster.Agent(other).Kill(); err != nil {
 				return err
 			}
-			if err := copyFiles(s.Holder, other, "/run/holdfast"); err != nil {
+			if err := s.Holder.CopyFiles("/run/holdfast", other); err != nil {
 				return err
 			}
 			_, err := s.Cluster.StartAgent(other)
@@ -119,36 +115,4 @@ func SessionCopied() Scenario {
 		},
 		Watch: 3 * time.Second,
 	}
-}
-
-// copyFiles copies a directory's plain files from one host to another.
-func copyFiles(from, to *lab.Host, dir string) error {
-	files := make(map[string][]byte)
-	err := from.InNamespace(func() error {
-		entries, err := os.ReadDir(dir)
-		for _, e := range entries {
-			if !e.Type().IsRegular() {
-				continue
-			}
-			b, readErr := os.ReadFile(filepath.Join(dir, e.Name()))
-			if errors.Is(readErr, os.ErrNotExist) {
-				continue // it was being replaced
-			}
-			files[e.Name()], err = b, errors.Join(err, readErr)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read %s of %s: %w", dir, from.Name, err)
-	}
-	err = to.InNamespace(func() (err error) {
-		for name, b := range files {
-			err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), b, 0o600))
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("write %s of %s: %w", dir, to.Name, err)
-	}
-	return nil
 }

@@ -24,7 +24,6 @@ type Row struct {
 
 	PromiseGapMS     float64 `json:"promise_gap_ms"` // negative: nothing is promised
 	PromiseOverlapMS float64 `json:"promise_overlap_ms"`
-	PromiseTableMS   float64 `json:"promise_table_ms"`
 	PromiseTakeover  bool    `json:"promise_takeover"`
 	Anywhere         bool    `json:"anywhere"` // takeover or not, both are as promised
 
@@ -33,13 +32,19 @@ type Row struct {
 	StallMS        float64 `json:"stall_ms"`         // the worst in the whole window
 	CPUWaitMS      float64 `json:"cpu_wait_ms"`      // time in which some task of the machine waited for a processor
 
-	KernelOverlapMS  float64 `json:"table_ms"` // the address stood in two tables
+	Overlaps
+	Open      bool   `json:"open"` // the gap had not ended when the row did
+	Lost      int    `json:"lost_probes"`
+	GapClient string `json:"gap_client"`
+}
+
+// Overlaps are the judges' words, in milliseconds.
+type Overlaps struct {
 	AnswersOverlapMS float64 `json:"answers_overlap_ms"`
 	WireOverlapMS    float64 `json:"wire_overlap_ms"`
-	BothMS           float64 `json:"both_ms"` // two hosts were heard at once, see [lab.Observations.Both]
-	Open             bool    `json:"open"`    // the gap had not ended when the row did
-	Lost             int     `json:"lost_probes"`
-	GapClient        string  `json:"gap_client"`
+	BothMS           float64 `json:"both_ms"`  // two hosts were heard at once, see [lab.Observations.Both]
+	KernelOverlapMS  float64 `json:"table_ms"` // the address stood in two tables
+	PromiseTableMS   float64 `json:"promise_table_ms"`
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -134,8 +139,9 @@ func (s *Stage) judge(j judgement) Row {
 	row := Row{
 		Scenario: j.scenario.Name, Title: j.scenario.Title, From: s.Holder.Name, To: s.Holder.Name,
 		PromiseGapMS: millis(j.promise.Gap), PromiseOverlapMS: millis(j.promise.Overlap), PromiseTakeover: j.promise.Takeover,
-		PromiseTableMS: millis(max(j.promise.Table, j.promise.Overlap)), Anywhere: j.promise.Anywhere,
+		Anywhere: j.promise.Anywhere,
 	}
+	row.PromiseTableMS = millis(max(j.promise.Table, j.promise.Overlap))
 	var gap lab.Gap
 	var overlap lab.Overlap
 	var first lab.Time
