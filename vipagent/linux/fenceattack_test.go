@@ -89,8 +89,6 @@ func oddPackets() []checkedPacket {
 	later := v4(17, make([]byte, 8), func(ip []byte) { copy(ip[12:], check4.AsSlice()); ip[6], ip[7] = 0, 185 })
 	arpLong := []byte{0, 32, 8, 0, 20, 4, 0, 2}
 	arpLong = append(append(append(arpLong, make([]byte, 20)...), check4.AsSlice()...), make([]byte, 24)...)
-	cut := v6(nil, nextHeaderICMPv6, na[:23])
-	plain := ipv4Frame(check4, other4, 17, make([]byte, 8))
 	return []checkedPacket{
 		{"IPv4 with options", true, false, options},
 		{"VRRP behind IPv4 options", true, false, vrrpOptions},
@@ -111,10 +109,10 @@ func oddPackets() []checkedPacket {
 		{"advertisement in a first fragment", true, false, v6(nil, 44, fragmentOf(nextHeaderICMPv6, 0, true, na))},
 		{"solicitation behind 4 headers", false, false, v6(times(4, 60), nextHeaderICMPv6, ns)},
 		{"solicitation for a duplicate", false, false, ipv6Frame(netip.IPv6Unspecified(), other6, nextHeaderICMPv6, ns)},
-		{"two tags", true, false, tagged(tagged(plain))},
-		{"three tags", true, false, tagged(tagged(tagged(plain)))},
+		{"two tags", true, false, tagged(tagged(ipv4Frame(check4, other4, 17, make([]byte, 8))))},
+		{"three tags", true, false, tagged(tagged(tagged(ipv4Frame(check4, other4, 17, make([]byte, 8)))))},
 		{"ARP with long hardware addresses", true, false, ethernetFrame(etherARP, arpLong)},
-		{"cut advertisement", true, true, cut},
+		{"cut advertisement", true, true, v6(nil, nextHeaderICMPv6, na[:23])},
 		{"cut ARP", true, true, gratuitousRequest(checkMAC, check4).appendTo(nil)[:14+17]},
 		{"later fragment of a ping", true, true, v6(nil, 44, fragmentOf(nextHeaderICMPv6, 8, false, na))},
 		{"ARP for other protocol addresses", true, true, ethernetFrame(etherARP, append([]byte{0, 1, 8, 0, 6, 16, 0, 2}, make([]byte, 44)...))},
