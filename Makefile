@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint fuzz race proto proto-check clean
+.PHONY: help build demo test mutants bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ test: build ## all tests (a single package: go test ./fsm)
 	test/setup.sh
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/out')
+
+mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
+	$(BUILD) -o $(BIN)/mutants ./test/mutants
+	$(BIN)/mutants $(MUTANTS_ARGS)
 
 bench: build ## the figures of the README (BENCH_ARGS='--only vips')
 	$(BUILD) -o $(BIN)/bench ./test/bench
