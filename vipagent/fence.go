@@ -24,7 +24,8 @@ type Fence interface {
 	Forget(addresses []netip.Addr) error
 	// Guarded returns what is guarded, open or not.
 	Guarded() ([]netip.Addr, error)
-	// Check puts right what others have done to the fence.
+	// Check puts right what others have done to the fence, and takes in what is
+	// new on this host. It comes before addresses are added.
 	Check() error
 }
 
@@ -94,6 +95,14 @@ func (s *shield) meet() error {
 		s.guarded[a] = true
 	}
 	return err
+}
+
+// check looks after the fence itself.
+func (s *shield) check() error {
+	if s.fence == nil {
+		return nil
+	}
+	return s.fence.Check()
 }
 
 // guard shuts the fence for addresses that are about to be added.
@@ -236,10 +245,7 @@ func (s *shield) shutAll(addresses []vip.Address) error {
 // checkFence looks after the fence, once in a while. One that cannot be put
 // right makes this host give up what it holds.
 func (o *owner) checkFence() {
-	if o.shield.fence == nil {
-		return
-	}
-	err := o.shield.fence.Check()
+	err := o.shield.check()
 	if err == nil {
 		if o.shield.failing >= checksFailing {
 			o.fitness.unfit = ""

@@ -32,6 +32,10 @@ func (o *owner) raise(d decision, ops []vip.Op) {
 	for _, op := range adds {
 		o.expect(op, d.session[op.Set])
 	}
+	if err := o.shield.check(); err != nil {
+		o.addFailed(adds, err)
+		return
+	}
 	o.save() // so that a successor knows them; else it would take them down
 	for piece := range slices.Chunk(adds, chunk) {
 		if !o.raisePiece(piece) {

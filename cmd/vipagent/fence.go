@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -24,10 +25,38 @@ func shield(cfg daemon.Agent, k *linux.Kernel, log *slog.Logger) func() (vipagen
 }
 
 func openFence(cfg daemon.Agent, k *linux.Kernel, log *slog.Logger) (vipagent.Shield, error) {
-	f, err := linux.OpenFence(k, linux.FenceConfig{Dir: cfg.BPFDir, Logger: log})
-	if err != nil {
-		return vipagent.Shield{}, fmt.Errorf("no fence (%s): %w", cfg.Fence, err)
+	var why error
+	if cfg.Fence != "nft" {
+		f, err := linux.OpenFence(k, linux.FenceConfig{Dir: cfg.BPFDir, Logger: log})
+		switch {
+		case err == nil:
+			log.Info("fence in place", "kind", "ebpf", "interfaces", f.Interfaces())
+			return vipagent.Shield{Fence: f, Deadlines: f, Close: f.Close}, nil
+		case cfg.Fence == "ebpf" || !errors.Is(err, linux.ErrFenceUnavailable):
+			return vipagent.Shield{}, fmt.Errorf("no fence (%s): %w", cfg.Fence, err)
+		}
+		why = err
 	}
-	log.Info("fence in place", "kind", "ebpf", "interfaces", f.Interfaces())
-	return vipagent.Shield{Fence: f, Deadlines: f, Close: f.Close}, nil
+	f, err := linux.OpenNFT()
+	if err != nil {
+		return vipagent.Shield{}, fmt.Errorf("no fence (%s): %w", cfg.Fence, errors.Join(why, err))
+	}
+	log.Warn("weaker fence in place", "kind", "nft", "why", why)
+	return vipagent.Shield{Fence: nftFence{f, log}, Deadlines: f, Close: f.Close}, nil
+}
+
+// nftFence tells the log what others have done to the fence; to the agent it is
+// in order again.
+type nftFence struct {
+	*linux.NFTFence
+	log *slog.Logger
+}
+
+func (f nftFence) Check() error {
+	err := f.NFTFence.Check()
+	if errors.Is(err, linux.ErrRebuilt) {
+		f.log.Warn("packets may have passed the fence", "err", err)
+		return nil
+	}
+	return err
 }

@@ -76,6 +76,9 @@ func showFence(k *linux.Kernel, dir string) (linux.FenceTable, error) {
 	if !errors.Is(err, linux.ErrNoFence) {
 		return t, err
 	}
+	if t, nftErr := linux.ShowNFT(); nftErr == nil || !errors.Is(nftErr, linux.ErrNoFence) {
+		return t, nftErr
+	}
 	return t, err
 }
 
@@ -142,7 +145,7 @@ func fenceRemove(dir *string) *cobra.Command {
 			if len(up) > 0 && !force {
 				return fmt.Errorf("%w: %v (stop the agent, which takes them down; --force opens the fence all the same)", errStillHeld, up)
 			}
-			return linux.RemoveFence(k, *dir)
+			return errors.Join(linux.RemoveFence(k, *dir), linux.RemoveNFT())
 		},
 	}
 	remove.Flags().BoolVar(&force, "force", false, "even while addresses of ours are up")

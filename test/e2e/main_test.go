@@ -115,6 +115,7 @@ func startStage(n *lab.Network, config lab.ClusterConfig) (*scenario.Stage, erro
 		return nil, err
 	}
 	s := &scenario.Stage{Cluster: cluster, Recorder: recorder, Set: setName, TTL: config.TTL, VIPs: []netip.Addr{vip4, vip6}}
+	s.Weak = cluster.Weak(ctx) != ""
 	return s, s.Calm(ctx)
 }
 

@@ -221,17 +221,24 @@ func (c *Cluster) Agent(h *Host) *Process {
 	return c.agents[h]
 }
 
-// Repair brings back what a scenario broke: power, links, losses, the trunk,
-// hanging disks, frozen processes, and daemons that do not run. It waits until the cluster is
-// ready.
+// Repair is Revive, and waits until the cluster is ready.
 func (c *Cluster) Repair(ctx context.Context) error {
+	if err := c.Revive(); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx)
+}
+
+// Revive brings back what a scenario broke: power, links, losses, the trunk,
+// hanging disks, frozen processes, and daemons that do not run.
+func (c *Cluster) Revive() error {
 	errs := []error{c.Network.Heal()}
 	for _, h := range c.Network.Hosts {
 		errs = append(errs, c.Network.Restore(h))
 		if h.IsOff() {
 			errs = append(errs, h.PowerOn())
 		}
-		errs = append(errs, c.Network.Join(h))
+		errs = append(errs, h.SetCarrier(true), c.Network.Join(h))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -249,7 +256,7 @@ func (c *Cluster) Repair(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.WaitReady(ctx)
+	return nil
 }
 
 func revive(h *Host, p *Process, start func(*Host) (*Process, error)) error {

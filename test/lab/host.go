@@ -127,7 +127,7 @@ func (h *Host) SetLink(up bool) error {
 }
 
 // SetCarrier plugs the host's cable out of the bridge or in again: the host
-// sees its carrier go.
+// sees its carrier go. It waits until a cable that is plugged in passes packets.
 func (h *Host) SetCarrier(on bool) error {
 	_, port := h.cable()
 	far, err := h.network.wires.handle.LinkByIndex(port)
@@ -140,6 +140,9 @@ func (h *Host) SetCarrier(on bool) error {
 	}
 	if err := set(far); err != nil {
 		return fmt.Errorf("set carrier of %s (on: %t): %w", h.Name, on, err)
+	}
+	if on {
+		return h.waitLink() // the bridge takes no state for a port without carrier
 	}
 	return nil
 }

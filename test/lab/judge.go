@@ -73,20 +73,21 @@ func (o Observations) Overlap() Overlap {
 	}
 }
 
-// LastClaim returns the last packet of a host that claims the address, and its
-// kind; 0 for none.
-func (o Observations) LastClaim(host string) (last Time, kind ClaimKind) {
+// LastClaims returns, for each kind, the last packet of a host that claims the
+// address in the window.
+func (o Observations) LastClaims(host string) map[ClaimKind]Time {
+	last := make(map[ClaimKind]Time)
 	for _, c := range o.Claims {
-		if c.Host == host && c.At > last {
-			last, kind = c.At, c.Kind
+		if c.Host == host {
+			last[c.Kind] = max(last[c.Kind], c.At)
 		}
 	}
 	for _, p := range o.Stretches {
-		if p.Host == host && p.To > last {
-			last, kind = p.To, p.Kind
+		if p.Host == host {
+			last[p.Kind] = max(last[p.Kind], p.To)
 		}
 	}
-	return last, kind
+	return last
 }
 
 // claimed turns the packets into stretches of time in which a host claimed the

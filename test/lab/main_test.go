@@ -96,17 +96,7 @@ func advertisementFrame(source net.HardwareAddr, a netip.Addr) []byte {
 	na = append(append(na, a.AsSlice()...), 2, 1)
 	na = append(na, source...)
 	to := netip.MustParseAddr("ff02::1")
-	// checksum over the pseudo header and the message
-	sum := uint32(len(na)) + unix.IPPROTO_ICMPV6
-	for _, part := range [][]byte{a.AsSlice(), to.AsSlice(), na} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	binary.BigEndian.PutUint16(na[2:], ^uint16(sum))
+	binary.BigEndian.PutUint16(na[2:], checksum(a.AsSlice(), to.AsSlice(), na))
 	f := []byte{0x33, 0x33, 0, 0, 0, 1}
 	f = append(append(f, source...), 0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(na)), unix.IPPROTO_ICMPV6, 255)
 	f = append(append(f, a.AsSlice()...), to.AsSlice()...)

@@ -55,6 +55,10 @@
 // that begin on another host. VRRP advertisements are looked into, IPv6 extension
 // headers are stepped over (four of them), and up to two VLAN tags.
 //
+// Where the kernel or the rights do not have eBPF there is [NFTFence]: nf_tables
+// rules that let an address pass while its session's slot is in a timed set. Its
+// timeouts are relative, so it is weaker; it says how.
+//
 // # Network namespaces
 //
 // A [Kernel] belongs to the network namespace of the thread that called [Open].

@@ -273,15 +273,12 @@ func (f *Fence) word(slot, field int) *uint64 {
 }
 
 // Guard makes the kernel refuse what claims the addresses, and what is sent to
-// them, on every interface but loopback. One that was open is closed. It is the
-// first step of raising an address and the first of lowering it. An error means
-// that some of them may not be guarded.
+// them, wherever the fence is (see [Fence.Check]). One that was open is closed. It
+// is the first step of raising an address and the first of lowering it. An error
+// means that some of them may not be guarded.
 func (f *Fence) Guard(addresses []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.attachAll(); err != nil {
-		return fmt.Errorf("guard addresses: %w", err)
-	}
 	var none [refusedSize]byte
 	closed := encodeEntry(vip.Pass{}, closedSlot, closedSlot)
 	for _, a := range addresses {
@@ -449,6 +446,9 @@ func (f *Fence) Close() {
 	}
 	f.closed = true
 	if f.maps.addresses != nil && f.empty() {
+		if f.classic {
+			_ = f.kernel.removeClassic()
+		}
 		_ = removePins(f.dir)
 	}
 	for _, p := range f.ports {

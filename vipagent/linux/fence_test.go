@@ -92,7 +92,7 @@ func newFencedPair(t testing.TB) *fencedPair {
 func (p *fencedPair) raise() {
 	p.t.Helper()
 	p.holder.do(func() {
-		if err := p.fence.Guard(addresses(vip4, vip6)); err != nil {
+		if err := errors.Join(p.fence.Check(), p.fence.Guard(addresses(vip4, vip6))); err != nil {
 			p.t.Error(err)
 		}
 	})
@@ -291,7 +291,7 @@ func TestFenceFollowsInterfaces(t *testing.T) {
 	for _, port := range p.fence.ports {
 		port.close()
 	}
-	p.raise() // Guard attaches
+	p.raise()
 	table, err := p.show()
 	if err != nil || len(table.Interfaces) != 2 {
 		t.Errorf("fenced: %v, %v", table.Interfaces, err)
@@ -334,6 +334,16 @@ func TestFenceShow(t *testing.T) {
 	if _, err := p.show(); !errors.Is(err, ErrNoFence) {
 		t.Errorf("after its removal: %v", err)
 	}
+	// The agent's own hands keep it in place, and pin it again.
+	p.want("removed under an agent", false)
+	p.holder.do(func() { err = p.fence.Check() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table, err := p.show(); err != nil || len(table.Addresses) != 2 || len(table.Interfaces) != 1 {
+		t.Errorf("pinned again: %+v, %v", table, err)
+	}
+	p.holder.do(func() { err = RemoveFence(p.kernel, p.dir) })
 	for _, port := range p.fence.ports {
 		port.close()
 	}

@@ -31,13 +31,52 @@ func (p *fencePort) close() {
 	}
 }
 
-// Check makes sure that the fence is on every interface, as they come and go,
-// and puts it back where somebody took it away.
+// Check makes sure that the fence is on every interface, as they come and go, and
+// pinned; it puts back what somebody took away. It comes before any address is
+// added.
 func (f *Fence) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.attachAll(); err != nil {
+	err := makePinDir(f.dir)
+	if err == nil {
+		err = errors.Join(f.attachAll(), f.pinAll())
+	}
+	if err != nil {
 		return fmt.Errorf("check fence: %w", err)
+	}
+	return nil
+}
+
+// pinAll pins anew what is pinned no more: without its pin the fence would be
+// gone with this process.
+func (f *Fence) pinAll() error {
+	var errs []error
+	specs := mapSpecs()
+	for i, m := range []*ebpf.Map{f.maps.addresses, f.maps.slots, f.maps.refused} {
+		errs = append(errs, repin(filepath.Join(f.dir, specs[i].Name), m))
+	}
+	if f.classic {
+		return errors.Join(errs...)
+	}
+	for _, p := range f.ports {
+		for i, d := range directions() {
+			errs = append(errs, repin(filepath.Join(f.dir, pinName(p.index, d)), p.links[i]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// repin pins something at a path if nothing is there.
+func repin(path string, what interface {
+	Pin(string) error
+	Unpin() error
+}) error {
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	_ = what.Unpin() // else it takes itself for pinned
+	if err := what.Pin(path); err != nil {
+		return fmt.Errorf("pin %s again: %w", filepath.Base(path), err)
 	}
 	return nil
 }
@@ -59,7 +98,7 @@ func (f *Fence) attachAll() error {
 		}
 		there[a.Index] = true
 		if p := f.ports[a.Index]; p != nil && f.attached(p) {
-			f.prove(p, a)
+			errs = append(errs, f.prove(p, a))
 			continue
 		}
 		if err := f.attach(l); err != nil && !errors.Is(err, unix.ENODEV) { // gone since
@@ -103,8 +142,7 @@ func (f *Fence) attach(l netlink.Link) error {
 		err := f.attachTCX(p)
 		if err == nil {
 			f.ports[p.index] = p
-			f.prove(p, a)
-			return nil
+			return f.prove(p, a)
 		}
 		p.close()
 		if !errors.Is(err, ebpf.ErrNotSupported) || len(f.ports) > 0 {
@@ -117,8 +155,7 @@ func (f *Fence) attach(l netlink.Link) error {
 		return err
 	}
 	f.ports[p.index] = p
-	f.prove(p, a)
-	return nil
+	return f.prove(p, a)
 }
 
 func (f *Fence) attachTCX(p *fencePort) error {
