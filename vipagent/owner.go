@@ -42,6 +42,7 @@ type owner struct {
 	book        *tenure.Book
 	slots       slots // of the book's sessions
 	stops       map[uint64]context.CancelFunc
+	watched     map[string]bool       // coordinators that have sent a view
 	candidateOf []string              // sets that name this host, by the newest view
 	since       lease.Time            // when that came which this step answers to, for the log
 	saved       map[uint64]lease.Time // deadlines in the session file
@@ -73,7 +74,7 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 	return &owner{
 		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
 		book:  tenure.New(tenure.Identity{Host: a.config.Host, BootID: a.config.BootID}),
-		slots: make(slots), stops: make(map[uint64]context.CancelFunc),
+		slots: make(slots), watched: make(map[string]bool), stops: make(map[uint64]context.CancelFunc),
 		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
@@ -147,6 +148,7 @@ func (o *owner) absorb(now lease.Time, in events) {
 		f()
 	}
 	for _, name := range sortedKeys(in.views) {
+		o.watched[name] = true
 		o.takeView(in.views[name])
 	}
 	if in.conditions != nil {
@@ -238,6 +240,11 @@ func (o *owner) note(now lease.Time) {
 		o.journal.warn("session lapsed: no majority of coordinators answers", "session", o.book.Current().ID)
 	} else if proven {
 		o.journal.info("lease proven", "session", o.book.Current().ID, "left", o.current().until().Sub(now).Round(time.Millisecond))
+		if o.book.Behind() {
+			for _, name := range sortedKeys(o.watched) {
+				o.edges.Views.Redial(name)
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -218,6 +219,32 @@ func TestLapsedSessionTakesOlderViews(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.set(func() { w.silent = map[string]bool{} })
 		a.tell("b", 400, held("web", session1, 390, "10.0.0.5/24@7"))
+		time.Sleep(200 * time.Millisecond)
+		w.expectUp("10.0.0.5")
+		a.end()
+	})
+}
+
+// A coordinator that the others have left behind may be the last to send a view while
+// there is no lease. Nobody sends the newer one again, as nothing has changed: so they
+// are asked.
+func TestOlderViewsAreAskedAbout(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		a.tell("a", 41, held("web", session1, 41, "10.0.0.5/24@7"))
+		w.set(func() { w.silent = map[string]bool{"a": true, "b": true} })
+		time.Sleep(2 * time.Second)
+		a.tell("c", 40)
+		w.set(func() { w.silent = map[string]bool{} })
+		time.Sleep(time.Second)
+		asked := slices.Contains(w.take(), "redial c") // not for its silence: it was never heard
+		a.tell("a", 41, held("web", session1, 41, "10.0.0.5/24@7"))
+		time.Sleep(200 * time.Millisecond)
+		if !asked || w.up() != "10.0.0.5" {
+			t.Errorf("up %q, asked %v", w.up(), asked)
+		}
+		// And with a lease an older one is not taken.
+		a.tell("c", 40)
 		time.Sleep(200 * time.Millisecond)
 		w.expectUp("10.0.0.5")
 		a.end()

@@ -38,6 +38,7 @@ type Book struct {
 	viewAt lease.Time // when it came
 	viewed bool       // some view has come since the start
 	newest uint64     // views up to this index are not taken
+	best   uint64     // the highest index of any view
 
 	cur, next lease.Session // ID 0 = none; next is to replace cur
 	rebinding bool          // Rebind(cur, next) may have been sent (agent rule 7)
@@ -111,8 +112,15 @@ func (b *Book) TakeView(v View, at lease.Time) bool {
 		return false
 	}
 	b.view, b.viewAt, b.newest, b.viewed = v, at, v.Index, true
+	b.best = max(b.best, v.Index)
 	return true
 }
+
+// Behind says whether a newer view than the present one was known before. While there
+// is no lease an older one is taken, and it may be the last to come, of a coordinator
+// that the others have left behind: whoever has sent the newer one sends it no more,
+// as nothing has changed. So once there is a lease all are to be asked again.
+func (b *Book) Behind() bool { return b.view.Index < b.best }
 
 // Ours says whether a session is one of ours and in use.
 func (b *Book) Ours(session uint64) bool {

@@ -30,7 +30,8 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testda
 //	                            SET SESSION/EPOCH ADDRESS@CLAIM... [recalled]
 //	                            retiring ADDRESS@CLAIM SESSION SET
 //	advance                   what happened to the sessions
-//	note                      whether the lease was lost or won
+//	note                      whether the lease was lost or won, and whether a newer
+//	                            view was known before
 //	decide [veto SET]         what is to be brought about
 //	raise                     everything that may be up is up, the rest stays as it is
 //	lower [ADDRESS...]        everything that may not be up is down, or just these
@@ -201,7 +202,11 @@ func (s *script) sessions(w []string) (string, bool) {
 		return orNothing(strings.ReplaceAll(out, ": \n", "\n")), true
 	case "note":
 		lapsed, proven := s.b.Note(s.moment(), len(s.kernel) == 0)
-		return fmt.Sprintf("lapsed: %v, proven: %v\n", lapsed, proven), true
+		out := fmt.Sprintf("lapsed: %v, proven: %v\n", lapsed, proven)
+		if s.b.Behind() {
+			out += "behind\n"
+		}
+		return out, true
 	case "wants":
 		return fmt.Sprintf("%v\n", s.b.WantsSession(ttl(w[1:]), s.moment())), true
 	case "rebind":

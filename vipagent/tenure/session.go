@@ -120,7 +120,10 @@ func (b *Book) Note(m Moment, down bool) (lapsed, proven bool) {
 		b.lapsedAt = m.Now
 	}
 	b.alive = alive
-	if b.cur.ID != 0 && !alive && down {
+	switch {
+	case alive:
+		b.newest = max(b.newest, b.view.Index) // an older one would lower what is up from here on
+	case b.cur.ID != 0 && down:
 		// Nothing is up, so an older view can lower nothing; and if the cluster was
 		// rebuilt from a copy its indexes may be lower than before.
 		b.newest = 0

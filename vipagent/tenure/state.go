@@ -21,6 +21,7 @@ func (b *Book) Append(to []byte, now lease.Time) []byte {
 	// soon as it is answered.
 	since := min(max(now.Sub(b.lapsedAt), 0), long(b.cur.TTL)+1)
 	e.flags(b.viewed, b.rebinding, b.alive, b.swept, b.stopping, b.dirty, b.stored.rebinding, b.viewAt > b.lapsedAt)
+	e.flags(b.Behind())
 	e.number(uint64(since))
 	for _, s := range [...]*lease.Session{&b.cur, &b.next} {
 		e.number(s.ID)

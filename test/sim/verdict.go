@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/fsm"
+)
+
+// truth is what the committed state says of each address, and what was seen acting.
+type truth struct {
+	owner  [maxAddresses]int // host for which it is kept, -1 = none
+	set    [maxAddresses]int // set that has it, -1 = none
+	epochs [maxSets]fsm.Epoch
+	born   [maxSets]uint64 // entry that created the set, 0 = there is none
+}
+
+// reading returns the truth of a state; epochs and births go on from before.
+func reading(st *fsm.State, before *truth, index uint64) truth {
+	t := *before
+	for a := range t.owner {
+		t.owner[a], t.set[a] = -1, -1
+	}
+	var there [maxSets]bool
+	for _, set := range st.Sets() {
+		s := setPlace(set.Name)
+		there[s] = true
+		if t.born[s] == 0 {
+			t.born[s] = index
+		}
+		g, held := st.Grant(set.Name)
+		for _, a := range set.Addresses {
+			p := place(a.Addr())
+			t.set[p] = s
+			if held {
+				t.owner[p] = hostPlace(g.Host)
+			}
+		}
+		if held {
+			t.epochs[s] = g.Epoch
+		}
+	}
+	for _, r := range st.Retiring() {
+		t.owner[place(r.Address)] = hostPlace(r.Host)
+	}
+	for s := range there {
+		if !there[s] {
+			t.born[s] = 0
+		}
+	}
+	return t
+}
+
+func hostPlace(name string) int { return int(name[1] - '0') }
+
+// judge checks what a newly committed entry says against what the hosts do.
+func (w *world) judge(e *entry, before *truth) {
+	w.truth = reading(e.after, before, e.index)
+	for s, epoch := range w.truth.epochs {
+		if epoch < before.epochs[s] {
+			w.fail("set %s got epoch %d after epoch %d", sets[s], epoch, before.epochs[s])
+		}
+	}
+	for _, r := range w.riders {
+		r.look2(openFence)
+	}
+	if len(e.command.Ops) == 0 {
+		return
+	}
+	for a := range before.owner {
+		if from, to := before.owner[a], w.truth.owner[a]; from >= 0 && to >= 0 && from != to {
+			w.totals.Takeovers++
+		}
+		if before.set[a] >= 0 && w.truth.set[a] >= 0 && before.set[a] != w.truth.set[a] {
+			w.totals.Moved++
+		}
+	}
+	for i, op := range e.result.Ops {
+		if op.Refusal != nil {
+			continue
+		}
+		switch op := e.command.Ops[i].(type) {
+		case fsm.Expire:
+			w.totals.Fenced++
+			w.expired(e, op)
+		case fsm.Rebind:
+			w.totals.Rebinds++
+		}
+	}
+}
+
+// expired checks that no host goes by the session any more, and that none that was
+// well has lost it.
+func (w *world) expired(e *entry, op fsm.Expire) {
+	last := w.committed(e.index - 1)
+	s, _ := last.after.Session(op.Session)
+	r := w.riders[hostPlace(s.Host)]
+	now := r.now()
+	if d := r.kernel.deadline(uint64(op.Session)); d > now {
+		w.fail("session %d of %s has ended while its deadline lies %v ahead", op.Session, s.Host, d.Sub(now))
+	}
+	if r.agent == nil {
+		return
+	}
+	if l := r.agent.holding(uint64(op.Session)); l != nil {
+		if d := max(l.deadline, l.computed); d > now {
+			w.fail("session %d of %s has ended while its holder may act for another %v", op.Session, s.Host, d.Sub(now))
+		}
+		// Invariant 5: nothing but leaders has changed for long enough, and the
+		// holder had its lease before that.
+		grace := w.now - 4*int64(s.TTL) - int64(time.Second)
+		if r.sane > 0 && r.sane < grace && l.rounds > 30 && !l.fenced && r.agent.holding(uint64(op.Session)).deadline > 0 {
+			w.fail("healthy session %d of %s has ended", op.Session, s.Host)
+		}
+	}
+}
+
+// look2 checks that what the host answers for is kept for it, by the state that is
+// committed, and that no other host answers for it. It is called after each act that
+// could make it answer: it is time alone that ends it.
+func (r *rider) look2(after spot) {
+	switch after {
+	case addUp, openFence, account, passRebind, idle:
+	default:
+		return
+	}
+	now := r.now()
+	for a := range maxAddresses {
+		if !r.kernel.present[a] || !r.kernel.acts(a, now) {
+			continue
+		}
+		if r.w.truth.owner[a] != r.id {
+			r.w.fail("%s answers for %s, which is not kept for it (but for host %d)", r.name, prefixes[a].Addr(), r.w.truth.owner[a])
+		}
+		for _, o := range r.w.riders {
+			if o != r && o.kernel.acts(a, o.now()) {
+				r.w.fail("%s and %s answer for %s", r.name, o.name, prefixes[a].Addr())
+			}
+		}
+	}
+}
+
+// everybodyServes checks that each set is held, and its addresses answered for, now that
+// nothing has gone wrong for long enough.
+func (w *world) everybodyServes() {
+	w.totals.Liveness++
+	for _, set := range w.head.Sets() {
+		g, held := w.head.Grant(set.Name)
+		if !held {
+			w.fail("nobody holds set %s although all is well: %s", set.Name, w.state())
+			return
+		}
+		r := w.riders[hostPlace(g.Host)]
+		for _, a := range set.Addresses {
+			if !r.kernel.acts(place(a.Addr()), r.now()) {
+				w.fail("%s holds set %s and does not answer for %s although all is well: %s", g.Host, set.Name, a.Addr(), w.state())
+				return
+			}
+		}
+	}
+}
+
+// state tells how things stand.
+func (w *world) state() string {
+	var b strings.Builder
+	for _, n := range w.nodes {
+		fmt.Fprintf(&b, "\n\t%s up=%v leads=%d term=%d last=%d commit=%d applied=%d config=%d%v marks=%v quiet=%v",
+			n.name, n.up, n.leads, n.disk.term, n.disk.last(), n.commit, n.applied, n.disk.latest().Index, n.disk.latest().Voters,
+			n.disk.marks, n.ledger.QuietUntil().Sub(n.now()))
+	}
+	for _, r := range w.riders {
+		fmt.Fprintf(&b, "\n\t%s agent=%v", r.name, r.agent != nil)
+		if a := r.agent; a != nil {
+			fmt.Fprintf(&b, " cur=%d next=%d at=%v busy=%v view=%d", a.book.Current().ID, a.book.Next().ID, a.at, a.busy(), a.book.View().Index)
+			for _, l := range a.leases {
+				fmt.Fprintf(&b, " [%d left %v fenced %v]", l.holder.Session().ID, l.deadline.Sub(r.now()), l.fenced)
+			}
+			fmt.Fprintf(&b, " duty=%+v tasks=%d", a.duty, len(a.tasks))
+		}
+		fmt.Fprintf(&b, " kernel=%v", r.kernel.present)
+	}
+	for _, s := range w.head.Sessions() {
+		fmt.Fprintf(&b, "\n\tsession %d of %s %v", s.ID, s.Host, s.TTL)
+	}
+	for _, set := range w.head.Sets() {
+		g, _ := w.head.Grant(set.Name)
+		fmt.Fprintf(&b, "\n\t%s %+v grant %+v", set.Name, set, g)
+	}
+	return b.String()
+}
+
+// tell writes one act of a host to the trace.
+func (r *rider) tell(from spot) {
+	switch from {
+	case idle, decide, settle, closeDown, keepSlots, letGo, expect, account, mayRaise, readBack:
+		return
+	}
+	a := r.agent
+	r.w.tracef("%s %v (session %d, %v left)", r.name, from, a.book.Current().ID, a.book.ActUntil(a.book.Current().ID, a).Sub(r.now()))
+}
