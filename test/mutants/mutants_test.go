@@ -92,6 +92,7 @@ func TestWhere(t *testing.T) {
 		"    x_test.go:1: seed 17: two holders\n":       "seed 17",
 		"violation at depth 9\nreplay with -seed=3\n":   "depth 9, seed 3",
 		"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b": "TestA/b",
+		"x\nFOUND seed=17 time=3m\n config=9 depth=1":   "seed=17 time=3m",
 		"ok": "",
 	} {
 		if got := where(text); got != want {

@@ -129,7 +129,7 @@ func (t *tree) check(ctx context.Context, command string, limit time.Duration) v
 
 var (
 	seedWord  = regexp.MustCompile(`\bseed[ =:]+(\d+)`)
-	modelWord = regexp.MustCompile(`\bconfig=(\S+)`)
+	foundLine = regexp.MustCompile(`(?m)^FOUND (.+)$`) // of test/sim
 	depthWord = regexp.MustCompile(`\bdepth[ =:]+(\d+)`)
 	failLine  = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
 )
@@ -137,8 +137,8 @@ var (
 // where picks out of a failure at which seed or depth it was met, or in which test.
 func where(text string) string {
 	var parts []string
-	if m := modelWord.FindStringSubmatch(text); m != nil {
-		parts = append(parts, m[1])
+	if m := foundLine.FindStringSubmatch(text); m != nil {
+		return m[1]
 	}
 	if m := depthWord.FindStringSubmatch(text); m != nil {
 		parts = append(parts, "depth "+m[1])
