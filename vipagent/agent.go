@@ -53,6 +53,7 @@ type Grants interface {
 	Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error)
 	ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error)
 	ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error)
+	ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error)
 }
 
 // Views delivers what coordinators know of this host.
@@ -84,7 +85,8 @@ type Edges struct {
 	Kernel Kernel
 	// Shield opens the fence. It is called once, under the lock of the state
 	// directory: two processes must never have one fence. After an error the
-	// host holds nothing, and reports it. nil: there is no fence.
+	// host holds nothing, and reports it. nil: there is no fence, and nothing is
+	// told of it.
 	Shield    func() (Shield, error)
 	Links     Links
 	Sessions  Sessions
@@ -169,6 +171,7 @@ func Open(c Config, e Edges) (*Agent, error) {
 	}
 	a := &Agent{shield: shield, config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
 	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
+	a.renewer.fence = shield.report
 	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
 	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil

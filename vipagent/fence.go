@@ -40,11 +40,16 @@ type Deadlines interface {
 	Deadline(session uint64) lease.Time
 }
 
-// Shield is a fence with its deadlines.
+// Shield is a fence with its deadlines; both nil: this host has none.
 type Shield struct {
 	Fence     Fence
 	Deadlines Deadlines
-	Close     func() // lets go of it, under the same lock
+	// Close lets go of the fence, under the same lock; nil: nothing to do.
+	Close func()
+	// Report tells what the kernel holds for a session, each time that a renewal is
+	// sent, also when the fence could not be opened. It waits for nothing. nil:
+	// renewals say nothing of it.
+	Report func(session uint64) lease.FenceReport
 }
 
 // checksFailing is how many checks of the fence in a row must fail until this
@@ -57,6 +62,7 @@ type shield struct {
 	fence     Fence // nil: none
 	deadlines Deadlines
 	end       func()
+	report    func(session uint64) lease.FenceReport
 	unfit     string                  // why there is none although there should be
 	guarded   map[netip.Addr]bool     // by this process or a former one
 	open      map[netip.Addr]vip.Pass // by this process
@@ -70,6 +76,7 @@ func newShield() shield {
 
 // with takes the fence, or notes why there is none.
 func (s shield) with(f Shield, err error) shield {
+	s.report = f.Report
 	if err != nil {
 		s.unfit = err.Error()
 		return s

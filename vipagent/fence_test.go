@@ -21,6 +21,7 @@ type worldFence struct {
 	deadlines map[uint64]lease.Time   // of sessions with a slot
 	fails     map[string]error        // by call
 	shut      int                     // calls of Guard that shut what was open
+	report    func(session uint64) lease.FenceReport
 }
 
 // fenceOf is the fence as one agent reaches it.

@@ -65,6 +65,7 @@ type owner struct {
 	// What is under way.
 	tasks   tasks
 	fitness fitness
+	stalls  stalls
 	restored,
 	lapses uint64
 	wakeAt lease.Time // next time something is due
@@ -233,6 +234,7 @@ func (o *owner) keepDeadlines() {
 func (o *owner) note(now lease.Time) {
 	if late := o.renewer.paused.Swap(0); late > 0 {
 		o.journal.warn("this process stood still", "for", time.Duration(late).Round(time.Millisecond))
+		o.stalls.add(stall{lasted: time.Duration(late), ended: now}, o.config.TTL)
 	}
 	lapsed, proven := o.book.Note(o.moment(now), o.read && len(o.present) == 0)
 	if lapsed {

@@ -121,6 +121,7 @@ func (o *owner) settle(now lease.Time) {
 	o.sendReleases(now)
 	o.sendRemovals(now)
 	o.sendConditions(now)
+	o.sendStall(now)
 	o.openSession(now)
 	o.sendRebind(now)
 	o.sendCloses(now)

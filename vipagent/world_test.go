@@ -203,7 +203,7 @@ func (w *world) start(change ...func(*Config)) *agent {
 	if w.fence != nil {
 		f := &fenceOf{agent: a, worldFence: w.fence}
 		e.Shield = func() (Shield, error) {
-			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }}, w.fence.fails["open"]
+			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }, Report: w.fence.report}, w.fence.fails["open"]
 		}
 	}
 	p, err := Open(c, e)
@@ -557,6 +557,11 @@ func (a *agent) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest)
 		what += fmt.Sprintf(" %s@%d", x.Address, x.Claim)
 	}
 	return &pb.ConfirmRemovalReply{}, a.rpc(ctx, "confirm", what)
+}
+
+func (a *agent) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	return &pb.ReportStallReply{}, a.rpc(ctx, "stall", fmt.Sprintf("stall %d: %v, %v ago, %d more", r.Session,
+		time.Duration(r.LastedMs)*time.Millisecond, time.Duration(r.EndedMsAgo)*time.Millisecond, r.More))
 }
 
 func (a *agent) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {

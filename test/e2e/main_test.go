@@ -71,10 +71,15 @@ func buildPrograms() error {
 	if err != nil {
 		return fmt.Errorf("find the directory of the programs: %w", err)
 	}
-	cmd := exec.Command("go", "build", "-o", bin+"/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	for _, args := range [][]string{
+		{"-o", bin + "/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl"},
+		{"-tags", "faultpoints", "-o", bin + "/faultpoints/", "holdfast/cmd/vipagent"},
+	} {
+		cmd := exec.Command("go", append([]string{"build"}, args...)...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the programs: %w\n%s", err, out)
+		}
 	}
 	return os.Setenv(binVariable, bin)
 }

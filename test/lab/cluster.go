@@ -41,6 +41,7 @@ type Cluster struct {
 	agents       map[*Host]*Process
 	extra        map[*Host]string // more lines for a host's vipagent.yaml
 	disks        map[*Host]*Disk  // of the coordinators
+	ahead        map[*Host]time.Duration
 }
 
 // NewCluster prepares a cluster. Nothing runs yet.
@@ -70,6 +71,7 @@ func (n *Network) NewCluster(config ClusterConfig) *Cluster {
 		agents:       make(map[*Host]*Process),
 		extra:        make(map[*Host]string),
 		disks:        make(map[*Host]*Disk),
+		ahead:        make(map[*Host]time.Duration),
 	}
 }
 
@@ -168,7 +170,15 @@ tls: off
 		return nil, err
 	}
 	command.Path, command.Env = c.config.Agent, []string{FaultPointVariable + "=" + h.FaultPointFile()}
-	p, err := h.Start(command)
+	c.mu.Lock()
+	ahead := c.ahead[h]
+	c.mu.Unlock()
+	var p *Process
+	if ahead == 0 {
+		p, err = h.Start(command)
+	} else {
+		p, err = h.StartInTime(command, ahead)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +186,14 @@ tls: off
 	defer c.mu.Unlock()
 	c.agents[h] = p
 	return p, nil
+}
+
+// AgentAhead puts the host's agent into a time namespace whose boot clock is so
+// much ahead, from its next start on; 0 ends it.
+func (c *Cluster) AgentAhead(h *Host, ahead time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead[h] = ahead
 }
 
 // SecondAgent starts another vipagent with the configuration of the host's own,

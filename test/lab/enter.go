@@ -43,6 +43,8 @@ func Enter() error {
 		return os.Unsetenv(stageVariable)
 	case stageDisk:
 		return becomeOnDisk()
+	case stageTime:
+		return becomeInTime()
 	case stageInit:
 		code, err := runInit()
 		if err != nil {

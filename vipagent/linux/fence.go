@@ -160,7 +160,7 @@ func (f *Fence) program(framed framing, i int) (*ebpf.Program, error) {
 		return nil, err
 	}
 	path := filepath.Join(f.dir, name)
-	p, err := ebpf.LoadPinnedProgram(path, nil)
+	p, err := f.pinnedProgram(path)
 	if errors.Is(err, os.ErrNotExist) {
 		p, err = ebpf.NewProgram(fenceProgram(d, framed, f.maps.fds()))
 		if err == nil {
@@ -172,6 +172,45 @@ func (f *Fence) program(framed framing, i int) (*ebpf.Program, error) {
 	}
 	f.programs[key] = p
 	return p, nil
+}
+
+// pinnedProgram opens a pinned program. One that looks at other maps, as the pins
+// of those were lost, is no use: it is unpinned, and the error is that of one
+// that is not there.
+func (f *Fence) pinnedProgram(path string) (*ebpf.Program, error) {
+	p, err := ebpf.LoadPinnedProgram(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := f.usesOurMaps(p)
+	if err == nil && ours {
+		return p, nil
+	}
+	_ = p.Close()
+	if err == nil {
+		if err = os.Remove(path); err == nil {
+			err = os.ErrNotExist
+		}
+	}
+	return nil, err
+}
+
+func (f *Fence) usesOurMaps(p *ebpf.Program) (bool, error) {
+	info, err := p.Info()
+	if err != nil {
+		return false, err
+	}
+	used, _ := info.MapIDs()
+	for _, m := range []*ebpf.Map{f.maps.addresses, f.maps.slots, f.maps.refused} {
+		info, err := m.Info()
+		if err != nil {
+			return false, err
+		}
+		if id, ok := info.ID(); !ok || !slices.Contains(used, id) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 type programKey struct {
@@ -194,10 +233,14 @@ func fenceDir(dir string) (string, error) {
 
 const bpfFSMagic = 0xcafe4a11
 
-// makePinDir makes the directory, and mounts the bpffs where nobody has yet.
+// makePinDir makes the directory, and mounts the bpffs where nobody has yet,
+// never over a directory that has something in it.
 func makePinDir(dir string) error {
 	root := filepath.Dir(filepath.Dir(dir))
 	if !onBPFFS(root) {
+		if list, err := os.ReadDir(root); err != nil || len(list) > 0 {
+			return fmt.Errorf("%s is no bpffs, and not an empty directory to mount one on: %w", root, errors.Join(err, unix.ENOTEMPTY))
+		}
 		if err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 			return fmt.Errorf("%s is no bpffs, and mounting one there: %w (as root: mount -t bpf bpf %s)", root, err, root)
 		}
@@ -275,23 +318,27 @@ func (f *Fence) word(slot, field int) *uint64 {
 // Guard makes the kernel refuse what claims the addresses, and what is sent to
 // them, wherever the fence is (see [Fence.Check]). One that was open is closed. It
 // is the first step of raising an address and the first of lowering it. An error
-// means that some of them may not be guarded.
+// means that some of them may not be guarded; all were tried.
 func (f *Fence) Guard(addresses []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var none [refusedSize]byte
 	closed := encodeEntry(vip.Pass{}, closedSlot, closedSlot)
+	var failed error // the first
 	for _, a := range addresses {
 		key := fenceKey(a)
 		if err := f.maps.addresses.Update(key[:], closed[:], ebpf.UpdateAny); err != nil {
-			return fmt.Errorf("guard %s: %w", a, err)
+			if failed == nil {
+				failed = fmt.Errorf("guard %s: %w", a, err)
+			}
+			continue
 		}
 		err := f.maps.refused.Update(key[:], none[:], ebpf.UpdateNoExist)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			f.logger.Warn("refused packets are not counted", "address", a, "err", err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // Open lets guarded addresses pass while the deadline of their session lies
@@ -326,7 +373,7 @@ func (f *Fence) slotOf(known map[uint64]int, session uint64) (int, error) {
 		return slot, nil
 	}
 	slot, ok := f.find(session)
-	if !ok {
+	if !ok || session == 0 { // free slots have none
 		return 0, fmt.Errorf("session %d has no slot", session)
 	}
 	known[session] = slot

@@ -47,6 +47,17 @@ func ShowFence(k *Kernel, dir string) (FenceTable, error) {
 	return t, err
 }
 
+// Show reads back what the kernel holds.
+func (f *Fence) Show() (FenceTable, error) {
+	t := FenceTable{Kind: "ebpf", Interfaces: f.Interfaces()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.Sessions = readSlots(f.memory)
+	var err error
+	t.Addresses, err = readAddresses(f.maps)
+	return t, err
+}
+
 func readSlots(memory []byte) []FenceSession {
 	sessions := []FenceSession{}
 	for i := firstSlot; i < slotCount; i++ {

@@ -15,6 +15,9 @@ import (
 // because it does not hold what we believe, what it holds is read and repaired.
 // f.mu is held.
 func (f *NFTFence) change(what string, passes []vip.Pass, forget []netip.Addr) error {
+	if f.closed {
+		return errNFTClosed
+	}
 	had := map[netip.Addr][]placed{}
 	note := func(a netip.Addr) {
 		if p, ok := f.passes[a]; ok && had[a] == nil {

@@ -19,6 +19,8 @@ import (
 // then packets may have passed.
 var ErrRebuilt = errors.New("fence rebuilt")
 
+var errNFTClosed = errors.New("nft fence is closed")
+
 const (
 	nftOwner   = 0x2 // NFT_TABLE_F_OWNER
 	nftPersist = 0x4 // NFT_TABLE_F_PERSIST
@@ -60,6 +62,7 @@ type NFTFence struct {
 	slots  map[uint64]*nftSlot
 	next   uint32 // slots are not used twice, so that a forgotten one opens nothing
 	noted  string // what was repaired since the last Check
+	closed bool
 }
 
 // OpenNFT opens the fence in the network namespace of the calling thread. It
@@ -153,9 +156,23 @@ func (f *NFTFence) probe() (bool, error) {
 	return inPlace, errors.Join(err, f.conn.transact(set.elements(unix.NFT_MSG_DELSETELEM, []nftElement{{key: e.key}})))
 }
 
-// Close lets go of the fence, which stays as it is: what is open closes at its
-// deadline.
-func (f *NFTFence) Close() { _ = f.conn.close() }
+// Close lets go of the fence, which stays as it is as long as it guards an
+// address: what is open closes at its deadline. Renewals after it do nothing.
+func (f *NFTFence) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	f.closed = true
+	for _, s := range f.slots {
+		s.retire()
+	}
+	if tables, err := f.conn.nftTables(); err == nil && len(f.passes) == 0 && len(tables) > 0 {
+		_ = f.conn.transact(deleteTables(tables))
+	}
+	_ = f.conn.close()
+}
 
 // Lost receives a value when a renewal has failed, as it does when the tables
 // are gone: it is time for a Check.
@@ -212,7 +229,10 @@ func (f *NFTFence) Guarded() ([]netip.Addr, error) {
 func (f *NFTFence) Slot(session uint64) (store func(deadline lease.Time), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if session == 0 {
+	switch {
+	case f.closed:
+		return nil, errNFTClosed
+	case session == 0:
 		return nil, errors.New("fence slot: no session")
 	}
 	s := f.slots[session]
@@ -239,6 +259,9 @@ func (f *NFTFence) Deadline(session uint64) lease.Time {
 func (f *NFTFence) Keep(sessions []uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.closed {
+		return errNFTClosed
+	}
 	kept := func(session uint64) bool { return session == 0 || slices.Contains(sessions, session) }
 	var errs []error
 	for _, session := range slices.Sorted(maps.Keys(f.slots)) {
@@ -263,6 +286,9 @@ func (f *NFTFence) Keep(sessions []uint64) error {
 func (f *NFTFence) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.closed {
+		return errNFTClosed
+	}
 	var why string
 	var err error
 	if f.failing() != nil || !f.untouched() {
@@ -299,6 +325,11 @@ func (f *NFTFence) untouched() bool {
 
 // Show reads the fence back from the kernel.
 func (f *NFTFence) Show() (FenceTable, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return FenceTable{}, errNFTClosed
+	}
 	state, err := f.conn.readNFT(f.sets)
 	if err != nil {
 		return FenceTable{}, fmt.Errorf("show nft fence: %w", err)

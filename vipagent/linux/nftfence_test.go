@@ -47,6 +47,9 @@ func TestNFTFence(t *testing.T) {
 	p.want("session not kept", false)
 	one(time.Minute)
 	p.want("renewal of a session that is not kept", false)
+	if s := p.show().Sessions; len(s) != 1 || s[0].Session != 2 {
+		t.Errorf("sessions in the kernel: %+v", s)
+	}
 	p.h.must(p.fence.Forget(p.vips))
 	p.want("forgotten", true)
 	if table := p.show(); len(table.Addresses) != 0 {
@@ -115,6 +118,40 @@ func TestNFTFenceClosesOnTime(t *testing.T) {
 	}
 }
 
+func TestNFTFenceAfterClose(t *testing.T) {
+	p := newNFTPair(t, nftOwner|nftPersist)
+	renew := p.slot(1)
+	p.h.must(p.fence.Guard(p.vips))
+	p.fence.Close()
+	renew(time.Minute)
+	_, slot := p.fence.Slot(2)
+	_, show := p.fence.Show()
+	for i, err := range []error{slot, show, p.fence.Guard(p.vips), p.fence.Keep(nil), p.fence.Check()} {
+		if !errors.Is(err, errNFTClosed) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	p.want("a closed fence with addresses", false)
+	p.fence = p.h.nft(nftOwner | nftPersist)
+	if s := p.show().Sessions; len(s) != 0 {
+		t.Errorf("the kernel has %+v", s)
+	}
+	p.h.must(p.fence.Forget(p.vips))
+	p.fence.Close()
+	var tables map[byte]uint32
+	var err error
+	p.h.do(func() {
+		var c *conn
+		if c, err = dialNetlink(unix.NETLINK_NETFILTER); err == nil {
+			tables, err = c.nftTables()
+			c.close()
+		}
+	})
+	if err != nil || len(tables) != 0 {
+		t.Errorf("a closed fence without addresses: %v, %v", tables, err)
+	}
+}
+
 // TestNFTFenceAfterPause: whoever was stopped between reading the clock and the
 // kernel's taking over the time, until after the deadline, closes.
 func TestNFTFenceAfterPause(t *testing.T) {
@@ -158,56 +195,6 @@ func TestNFTFenceNeverRoundsUp(t *testing.T) {
 	}
 }
 
-// FuzzNFTParse: what the kernel sends is decoded or refused.
-func FuzzNFTParse(f *testing.F) {
-	e := nftElement{key: "1234", data: "5678", comment: "session 1", left: time.Second}
-	f.Add(nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{e})[0].body)
-	f.Add(e.appendTo(nil)[4:])
-	for _, c := range nftChains() {
-		f.Add(c.message().body)
-	}
-	for _, r := range nftRules() {
-		m, err := r.message()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(m.body)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = parseElement(b)
-		_, _, _ = parseChain(b)
-		_, _, _ = parseRule(b)
-		_ = parseUserdata(b)
-	})
-}
-
-func TestNFTCodec(t *testing.T) {
-	e := nftElement{key: "1234", data: "5678", comment: "session 1", left: 1500 * time.Millisecond}
-	if got, err := parseElement(e.appendTo(nil)[4:]); err != nil || got != e {
-		t.Errorf("%+v, %v", got, err)
-	}
-	m := nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{{key: "1234", comment: "x", left: time.Hour}})[0]
-	want := nftSets()[0].elements(unix.NFT_MSG_NEWSETELEM, []nftElement{{key: "1234", comment: "x", left: 1234 * time.Millisecond}})[0]
-	patchLeft(m, 1234*time.Millisecond+999*time.Microsecond)
-	if diff := cmp.Diff(want.body, m.body); diff != "" {
-		t.Error(diff)
-	}
-	for _, c := range nftChains() {
-		if got, ours, err := parseChain(c.message().body); err != nil || !ours || got != c {
-			t.Errorf("%+v, %v, %v", got, ours, err)
-		}
-	}
-	for _, r := range nftRules() {
-		m, err := r.message()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, ours, err := parseRule(m.body); err != nil || !ours || got.part() != r.part() {
-			t.Errorf("%+v, %v, %v", got, ours, err)
-		}
-	}
-}
-
 // TestNFTFenceLetsOthersClaimsIn: a host behind the closed fence learns where
 // the address went.
 func TestNFTFenceLetsOthersClaimsIn(t *testing.T) {
@@ -220,7 +207,10 @@ func TestNFTFenceLetsOthersClaimsIn(t *testing.T) {
 	}
 	peer.own("eth0", nftVIP4+"/32")
 	peer.own("eth0", nftVIP6+"/128")
-	h.must(peer.kernel().Announce(set))
+	k := peer.kernel()
+	mac, _ := net.ParseMAC(peer.mac("eth0"))
+	peer.transmit(k, "eth0", gratuitousRequest(mac, set[0].IP()).appendTo(nil)) // the form that looks like a question
+	peer.transmit(k, "eth0", unsolicited(mac, set[1].IP(), false).appendTo(nil))
 	for _, a := range set {
 		waitFor(t, "the new neighbour entry of "+a.String(), func() bool { return h.neighbour("eth0", a.IP().String()) == peer.mac("eth0") })
 	}
@@ -359,6 +349,8 @@ func TestNFTFenceIsOwned(t *testing.T) {
 	p.fence = p.h.nft(nftOwner | nftPersist)
 	p.want("taken over", true)
 	after := p.show()
+	p.slot(99)(0)
+	p.want("a new session's slot is closed", true)
 	for _, table := range []FenceTable{seen, after} {
 		if d := table.Sessions[0].Deadline.Sub(before.Sessions[0].Deadline).Abs(); d > 100*time.Millisecond {
 			t.Errorf("the deadline moved by %v", d)
@@ -433,66 +425,27 @@ func TestNFTFenceShow(t *testing.T) {
 	}
 }
 
-func TestNFTFenceThousandAddresses(t *testing.T) {
+// TestNFTFenceRefusesClaims: what claims an address without coming from it is
+// refused as well.
+func TestNFTFenceRefusesClaims(t *testing.T) {
 	p := newNFTPair(t, nftOwner|nftPersist)
-	var list []netip.Addr
-	var passes []vip.Pass
-	for _, v6 := range []bool{false, true} {
-		for _, a := range series(1000, v6, "eth0") {
-			list = append(list, a.IP())
-			passes = append(passes, vip.Pass{Address: a.IP(), Epoch: 1 << 40, Session: 1 << 60, Also: 1 << 61})
+	p.h.must(p.fence.Guard(p.vips))
+	message := make([]byte, neighbourLength)
+	message[0], message[4] = byte(advertisement), flagOverride
+	copy(message[8:], p.vips[1].AsSlice())
+	var err error
+	p.h.do(func() {
+		var c net.PacketConn
+		if c, err = net.ListenPacket("ip6:ipv6-icmp", "2001:db8:1::1"); err == nil {
+			_, err = c.WriteTo(message, &net.IPAddr{IP: net.ParseIP("2001:db8:1::ffff:2")})
+			c.Close()
 		}
+	})
+	if !errors.Is(err, unix.EPERM) {
+		t.Errorf("an advertisement by another program: %v", err)
 	}
-	start := time.Now()
-	step := func(what string, err error) {
-		t.Helper()
-		p.h.must(err)
-		t.Logf("%s: %v", what, time.Since(start))
-		start = time.Now()
-	}
-	step("guard", p.fence.Guard(list))
-	p.want("guarded", false)
-	one, two := p.slot(1<<60), p.slot(1<<61)
-	start = time.Now()
-	step("open", p.fence.Open(passes))
-	one(time.Minute)
-	two(time.Minute)
-	p.want("open", true)
-	start = time.Now()
-	step("check", p.fence.Check())
-	table := p.show()
-	step("show", nil)
-	if len(table.Addresses) != len(list) || slices.ContainsFunc(table.Addresses, func(a FenceAddress) bool { return !a.Open }) {
-		t.Errorf("%d addresses of %d", len(table.Addresses), len(list))
-	}
-	step("forget", p.fence.Forget(list))
-	if n := len(p.show().Addresses); n != 0 {
-		t.Errorf("%d addresses are left", n)
-	}
-	p.h.must(p.fence.Check())
-}
-
-func BenchmarkNFTRenewal(b *testing.B) {
-	for _, n := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) {
-			f := newHost(b).nft(nftOwner | nftPersist)
-			store, err := f.Slot(1)
-			if err != nil {
-				b.Fatal(err)
-			}
-			for _, v6 := range []bool{false, true} {
-				for _, a := range series(n, v6, "eth0") {
-					if err := errors.Join(f.Guard([]netip.Addr{a.IP()}), f.Open([]vip.Pass{{Address: a.IP(), Session: 1}})); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			for b.Loop() {
-				store(Boottime().Add(time.Second))
-			}
-			if err := f.Check(); err != nil {
-				b.Fatal(err)
-			}
-		})
-	}
+	p.h.sysctl("ipv4/conf/eth0/arp_notify", "1")
+	p.h.link("eth0", false)
+	p.h.link("eth0", true)
+	waitFor(t, "the kernel's own gratuitous ARP to be refused", func() bool { return p.show().Addresses[0].RefusedOut > 0 })
 }

@@ -69,7 +69,13 @@ func (h *host) nft(flags uint32) *NFTFence {
 }
 
 func (h *host) tryNFT(flags uint32) (f *NFTFence, err error) {
-	h.do(func() { f, err = openNFT(flags) })
+	h.do(func() {
+		if flags == 0 { // as before Linux 6.9
+			f, err = openNFT(0)
+		} else {
+			f, err = OpenNFT()
+		}
+	})
 	return f, err
 }
 

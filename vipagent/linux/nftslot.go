@@ -116,6 +116,13 @@ func (s *nftSlot) free() error {
 	return nil
 }
 
+// retire makes the renewals that are still to come do nothing.
+func (s *nftSlot) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.freed = true
+}
+
 func (s *nftSlot) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

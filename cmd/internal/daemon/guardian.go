@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// firstPause and maxPause bound the time between the death of a child and its
-	// next start. The first death after livedLong costs no pause: the lease runs.
+	// firstPause to maxPause is the least time from one start to the next. Whoever
+	// lived longer is started at once, because its lease runs; so is the first
+	// one that dies after livedLong.
 	firstPause = 10 * time.Millisecond
 	maxPause   = time.Second
 	livedLong  = 10 * time.Second
@@ -67,7 +68,7 @@ func (e ending) String() string {
 // code 2, as does a wrong flag: a child therefore adds finalCode where it means it.
 func (e ending) final() (code int, ok bool) {
 	switch {
-	case e.err != nil || e.signal != 0:
+	case e.err != nil:
 		return 0, false
 	case e.code >= finalCode:
 		return e.code - finalCode, true
@@ -76,15 +77,15 @@ func (e ending) final() (code int, ok bool) {
 }
 
 // pauses says how long to wait before each start.
-type pauses struct{ next time.Duration }
+type pauses struct{ next time.Duration } // from start to start
 
 // after takes how long the child has lived.
 func (p *pauses) after(lived time.Duration) time.Duration {
 	if lived >= livedLong {
 		p.next = 0
 	}
-	pause := p.next
-	p.next = min(max(2*pause, firstPause), maxPause)
+	pause := max(p.next-lived, 0)
+	p.next = min(max(2*p.next, firstPause), maxPause)
 	return pause
 }
 

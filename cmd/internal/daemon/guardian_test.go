@@ -21,10 +21,10 @@ import (
 func TestPauses(t *testing.T) {
 	var p pauses
 	for i, tt := range []struct{ lived, want time.Duration }{
-		{time.Second, 0}, {0, 10 * time.Millisecond}, {0, 20 * time.Millisecond}, {9 * time.Second, 40 * time.Millisecond},
+		{time.Second, 0}, {0, 10 * time.Millisecond}, {0, 20 * time.Millisecond}, {30 * time.Millisecond, 10 * time.Millisecond}, {9 * time.Second, 0},
 		{10 * time.Second, 0}, {0, 10 * time.Millisecond}, {0, 20 * time.Millisecond}, {0, 40 * time.Millisecond},
 		{0, 80 * time.Millisecond}, {0, 160 * time.Millisecond}, {0, 320 * time.Millisecond}, {0, 640 * time.Millisecond},
-		{0, time.Second}, {0, time.Second}, {time.Hour, 0},
+		{0, time.Second}, {999 * time.Millisecond, time.Millisecond}, {time.Second, 0}, {time.Hour, 0}, {0, 10 * time.Millisecond},
 	} {
 		if got := p.after(tt.lived); got != tt.want {
 			t.Errorf("death %d after %v: pause %v, want %v", i, tt.lived, got, tt.want)
@@ -232,7 +232,9 @@ func launch(t *testing.T, role, path string, args ...string) *program {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
+	// A guardian that should have ended and has not still obeys.
+	limit := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Signal(syscall.SIGTERM) })
+	t.Cleanup(func() { limit.Stop(); _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
 	return p
 }
 
@@ -323,6 +325,25 @@ func TestGuardedFinal(t *testing.T) {
 	kill(t, pid, syscall.SIGKILL)
 	if code, talk := p.end(); code != ExitUsage || !strings.Contains(talk, `unknown key "hots"`) {
 		t.Errorf("bad configuration: code %d, log:\n%s", code, talk)
+	}
+}
+
+// TestChildThatIsNeverReady: the death of a child is no word that it takes signals.
+func TestChildThatIsNeverReady(t *testing.T) {
+	t.Setenv(roleVariable, "serves")
+	var talk bytes.Buffer
+	c, err := startChild([]string{"--no-such-flag"}, Streams{&talk, &talk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := <-c.ended
+	if code, final := end.final(); !final || code != ExitUsage || !strings.Contains(talk.String(), "unknown flag") {
+		t.Errorf("%v, %s", end, talk.String())
+	}
+	select {
+	case <-c.ready:
+		t.Error("it was ready")
+	case <-time.After(20 * time.Millisecond):
 	}
 }
 

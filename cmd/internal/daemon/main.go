@@ -123,11 +123,14 @@ func (f File[C]) serve(ctx context.Context, d service[C], s Streams) int {
 		log.Warn(w.Message, "key", w.Key)
 	}
 	group := NewGroup(ctx)
+	listening := make(chan struct{})
 	group.Go("signals", func(ctx context.Context) error {
-		err := WaitSignal(ctx, log, d.lineage.takesSignals)
+		err := WaitSignal(ctx, log, func() { close(listening) })
 		p.Notify.Stopping()
 		return err
 	})
+	<-listening // nothing is done yet that a signal would have to undo
+	d.lineage.takesSignals()
 	group.Go(f.program, func(ctx context.Context) error {
 		if err := d.run(ctx, d.cfg, p); err != nil {
 			return err

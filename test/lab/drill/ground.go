@@ -17,6 +17,7 @@ type Config struct {
 	Dir  string // logs; "": a new temporary directory
 	TTL  time.Duration
 	Plan *Plan
+	More string                           // lines for every vipagent.yaml
 	Say  func(format string, args ...any) // comments for a person; may be nil
 }
 
@@ -63,7 +64,7 @@ func Start(ctx context.Context, c Config) (*Ground, error) {
 func (g *Ground) start(ctx context.Context, c Config) error {
 	cluster := g.network.NewCluster(lab.ClusterConfig{Bin: c.Bin, TTL: c.TTL, Disks: true})
 	for _, h := range g.network.Hosts {
-		cluster.AgentLines(h, scenario.AgentLines(h))
+		cluster.AgentLines(h, scenario.AgentLines(h)+c.More)
 	}
 	if err := cluster.Start(ctx); err != nil {
 		return err
