@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints demo test mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints demo test sim check mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,14 @@ demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--l
 test: build faultpoints ## all tests (a single package: go test ./fsm)
 	test/setup.sh
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
-	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/out')
+	go test -timeout 40m ./test/sim -runs 10000
+	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/\(out\|sim$$\)')
+
+sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -v' replays one)
+	go test -count=1 -timeout 2h ./test/sim -run TestSimulation $(if $(SIM_ARGS),$(SIM_ARGS),-runs 10000 -v)
+
+check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
+	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
 
 mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
 	$(BUILD) -o $(BIN)/mutants ./test/mutants

@@ -72,7 +72,22 @@ func (h *Holder) Clone() *Holder {
 	return &c
 }
 
-// Append appends a canonical form of all that can change what the holder does
+// AppendVoter appends a canonical form of what the holder has counted of one
+// coordinator, within each configuration.
+func (h *Holder) AppendVoter(b []byte, now Time, name string) []byte {
+	for _, n := range h.counts {
+		b = binary.AppendUvarint(b, n.configuration.Index)
+		for i, voter := range n.configuration.Voters {
+			if voter == name && n.answered[i] {
+				b = binary.AppendVarint(b, max(int64(n.sent[i]-now), -int64(h.session.TTL)))
+			}
+		}
+		b = append(b, 0xff)
+	}
+	return b
+}
+
+// Append appends a canonical form of all else that can change what the holder does
 // later; times as in [Voter.Append].
 func (h *Holder) Append(b []byte, now Time) []byte {
 	back := -int64(h.session.TTL)
@@ -85,15 +100,6 @@ func (h *Holder) Append(b []byte, now Time) []byte {
 			if r := h.rounds[(h.sequence-i)%maxRounds]; h.newest.Sub(r.t0) < h.session.TTL && int64(r.t0-now) > back {
 				behind(r.t0)
 			}
-		}
-	}
-	for _, n := range h.counts {
-		b = appendConfiguration(b, n.configuration)
-		for i := range n.sent {
-			if n.answered[i] {
-				behind(n.sent[i])
-			}
-			b = append(b, 0xff)
 		}
 	}
 	flags := byte(0)

@@ -83,7 +83,7 @@ func (n *node) watch(h int) {
 		v.Index = n.applied
 		c := n.disk.latest()
 		x.sent, x.config = n.w.history[n.applied-1].views[h], c.Index
-		n.w.totals.Views++
+		n.w.totals.Hosts.Views++
 		alive, told := r.life, c.Configuration
 		r.alive(alive, func() { r.viewed(n, &v, told) })
 		if !n.w.calm && n.w.chance(5) { // late, and once more
@@ -174,7 +174,7 @@ func (r *rider) drain() {
 		a.out = a.out[:0]
 	}
 	if a.duty.gone && a.at == idle {
-		r.w.totals.Closed++
+		r.w.totals.Hosts.Closed++
 		r.dies()
 		r.comesBack(int64(lookEvery))
 	}

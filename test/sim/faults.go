@@ -38,11 +38,11 @@ func (w *world) phases(until int64) {
 	w.begin()
 	// How long after the last fault all is to be well: a coordinator's quiet time, a
 	// session's end and another one's, elections, and calls that are tried again.
-	bound := 4*int64(w.params.Promise(w.longest)) + 8*second
+	bound := 3*int64(w.params.Promise(w.longest)) + 7*second
 	for w.now < until && w.failure == "" {
 		w.phase = kinds[w.rng.IntN(len(kinds))]
 		w.calm = false
-		end := min(w.now+10*second+w.rng.Int64N(20*second), until)
+		end := min(w.now+20*second+w.rng.Int64N(30*second), until)
 		if w.traced {
 			w.tracef("---- %s until %v", w.phase.name, time.Duration(end))
 		}
@@ -60,7 +60,7 @@ func (w *world) phases(until int64) {
 		if w.now < until && w.failure == "" {
 			w.everybodyServes()
 		}
-		w.run(min(w.now+w.rng.Int64N(20*second), until))
+		w.run(min(w.now+w.rng.Int64N(5*second), until))
 	}
 }
 
@@ -169,7 +169,14 @@ func (w *world) faultLink() {
 		w.net = network{}
 		return
 	}
+	if x := w.nodes[w.rng.IntN(len(w.nodes))]; w.chance(30) && x.up {
+		w.strayFences(x)
+	}
 	a, b := w.rng.IntN(all), w.rng.IntN(all)
+	if w.chance(25) {
+		w.lonely(w.nodes[w.rng.IntN(len(w.nodes))], w.riders[w.rng.IntN(len(w.riders))])
+		return
+	}
 	switch w.rng.IntN(4) {
 	case 0:
 		w.net.cut[a][b] = a != b
@@ -192,6 +199,21 @@ func (w *world) faultLink() {
 	}
 }
 
+// lonely cuts one coordinator off from a host for long enough that it would agree to
+// end the session, and has it asked to; the others go on answering.
+func (w *world) lonely(n *node, r *rider) {
+	r.harmed()
+	cut := func(cut bool) { w.net.cut[n.id][r.link], w.net.cut[r.link][n.id] = cut, cut }
+	cut(true)
+	p := w.phase.name
+	w.queue.push(w.now+int64(w.params.Promise(r.ttl))*11/10+w.rng.Int64N(500*ms), func() {
+		if !w.calm && w.phase.name == p && n.up {
+			w.strayFences(n)
+			w.queue.push(w.now+w.rng.Int64N(300*ms), func() { cut(false) })
+		}
+	})
+}
+
 // harmed notes that something keeps the host from renewing, or may do so.
 func (r *rider) harmed() { r.sane = 0 }
 
@@ -206,11 +228,11 @@ func (w *world) faultAgent() {
 	back := w.rng.Int64N(int64(r.ttl)) / 4
 	switch k := w.rng.IntN(12); {
 	case k < 4:
-		w.totals.Crashes++
+		w.totals.Hosts.Kills++
 		w.note("%s: the agent is killed", r.name)
 		r.dies()
 	case k < 5:
-		w.totals.Reboots++
+		w.totals.Hosts.Reboots++
 		w.note("%s reboots", r.name)
 		r.reboots()
 		back += int64(r.ttl)
@@ -279,15 +301,29 @@ func (w *world) faultNode() {
 		d := w.rng.Int64N(2 * int64(w.longest))
 		w.note("%s stands still for %v", x.name, time.Duration(d))
 		x.asleep = w.now + d
+	case k < 9:
+		w.strayFences(x)
 	default:
 		x.snapshot()
 	}
 	x.clock = x.clock.steered(w.now, w.newClock().ppm)
 }
 
+// strayFences asks one coordinator to fence whatever it would: a leader may have died
+// before it asked the others. Whether to ask is a matter of evidence and not of safety.
+func (w *world) strayFences(x *node) {
+	if x.asleep > w.now || x.disk.latest().Index == 0 {
+		return
+	}
+	for _, s := range x.state.Sessions() {
+		stray := &ending{n: x, session: uint64(s.ID), config: x.disk.latest()}
+		stray.fence(x, func(func()) {})
+	}
+}
+
 // restart starts a coordinator, sometimes from the older of its snapshots.
 func (w *world) restart(n *node) {
-	w.totals.Restarts++
+	w.totals.Cluster.Restarts++
 	n.start(w.chance(30))
 }
 

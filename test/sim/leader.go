@@ -72,7 +72,7 @@ func (n *node) work() {
 
 // schedule proposes what the scheduler wants.
 func (n *node) schedule(now lease.Time) {
-	n.w.totals.Looks++
+	n.w.totals.Cluster.Decided++
 	d := schedule.Decide(n.input(n.state, n.duty.seen))
 	again := d.Again
 	if again <= 0 {
@@ -108,7 +108,7 @@ type ending struct {
 // end asks all voters about a session.
 func (n *node) end(session uint64) {
 	x := &ending{n: n, term: n.leads, session: session, config: n.disk.latest(), tally: lease.NewTally(session)}
-	n.w.totals.Probes++
+	n.w.totals.Cluster.Probes++
 	x.ask(func(y *node, answer func(func())) {
 		s, open := ledger.Open(y.state, session)
 		if !open {

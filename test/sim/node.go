@@ -99,7 +99,7 @@ func (n *node) start(older bool) {
 	n.commit, n.applied, n.state = 0, 0, fsm.New()
 	if snap != nil {
 		n.restore(snap)
-		n.w.totals.Restored++
+		n.w.totals.Cluster.Restored++
 	}
 	n.configured()
 	n.views = [maxHosts]watch{}
@@ -186,7 +186,7 @@ func (n *node) keepHouse() {
 				n.ledger.RaiseLongestTTL(want)
 			}
 			if done := n.ledger.Unneeded(n.state, n.disk.marks); len(done) > 0 {
-				n.w.totals.Unmarked += len(done)
+				n.w.totals.Cluster.Unmarked += len(done)
 				n.disk.marks = slices.DeleteFunc(slices.Clone(n.disk.marks), func(id uint64) bool { return slices.Contains(done, id) })
 			}
 		})
@@ -219,7 +219,7 @@ func (n *node) snapshot() {
 // save puts a snapshot in its place; the log keeps what the older one needs.
 func (n *node) save(s *snapshot) {
 	n.disk.snapshots[0], n.disk.snapshots[1] = n.disk.snapshots[1], s
-	n.w.totals.Snapshots++
+	n.w.totals.Cluster.Snapshots++
 	if older := n.disk.snapshots[0]; older != nil && n.w.chance(50) {
 		n.disk.compact(older.index)
 	}

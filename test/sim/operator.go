@@ -12,7 +12,7 @@ func (w *world) operate(op fsm.Op) {
 	if n == nil {
 		return
 	}
-	w.totals.Edits++
+	w.totals.Cluster.Edits++
 	n.later(w.delay(), func() { n.propose(fsm.Entry{Actor: "operator", Ops: []fsm.Op{op}}, func(fsm.Result, bool) {}) })
 }
 
@@ -43,8 +43,38 @@ func (w *world) edit() {
 				n.snapshot()
 			}
 		}
+	case 9, 10:
+		w.moveAddress()
 	default:
 		w.operate(w.putSet(w.rng.IntN(3)))
+	}
+}
+
+// moveAddress takes an address from its set and, as soon as that works, gives it to
+// another.
+func (w *world) moveAddress() {
+	var from, to *fsm.Set
+	for _, i := range w.rng.Perm(3) {
+		if set, ok := w.head.Set(sets[i]); ok && from == nil && len(set.Addresses) > 1 {
+			from = set
+		} else if ok {
+			to = set
+		}
+	}
+	if from == nil || to == nil {
+		return
+	}
+	less, a := *from, from.Addresses[w.rng.IntN(len(from.Addresses))]
+	less.Addresses = slices.DeleteFunc(slices.Clone(from.Addresses), func(x fsm.Address) bool { return x == a })
+	w.operate(fsm.PutSet{Set: less})
+	for i := range int64(6) {
+		w.queue.push(w.now+(i+1)*(20+w.rng.Int64N(200))*ms, func() {
+			if set, ok := w.head.Set(to.Name); ok && w.truth.set[place(a.Addr())] < 0 {
+				more := *set
+				more.Addresses = append(slices.Clip(set.Addresses), a)
+				w.operate(fsm.PutSet{Set: more})
+			}
+		})
 	}
 }
 

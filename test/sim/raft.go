@@ -85,7 +85,7 @@ func (n *node) elect(c *config) {
 	n.disk.term = term
 	n.leads, n.match, n.syncing = term, [maxNodes]uint64{}, [maxNodes]bool{}
 	n.duty = leading{}
-	n.w.totals.Elections++
+	n.w.totals.Cluster.Elections++
 	if n.w.traced {
 		n.w.tracef("%s leads term %d", n.name, term)
 	}
@@ -222,7 +222,7 @@ func (n *node) replicate(y *node) {
 			return
 		}
 		y.disk.cut(at)
-		n.w.totals.Cuts++
+		n.w.totals.Cluster.Cuts++
 		y.configured()
 	}
 	to := n.disk.last()
@@ -259,7 +259,7 @@ func (n *node) install(y *node) {
 	if s == nil || s.index <= y.applied {
 		return
 	}
-	n.w.totals.Installed++
+	n.w.totals.Cluster.Installed++
 	y.disk.log, y.disk.base, y.disk.baseTerm = nil, s.index, s.term
 	y.disk.configs = slices.Clone(s.configs)
 	y.disk.snapshots[0], y.disk.snapshots[1] = y.disk.snapshots[1], s
@@ -314,7 +314,7 @@ func (n *node) change(voters, learners []string) bool {
 		return false
 	}
 	slices.Sort(voters)
-	n.w.totals.Changes++
+	n.w.totals.Cluster.Changes++
 	n.append(&entry{config: &config{Configuration: lease.Configuration{Voters: voters}, learners: learners}})
 	if n.w.traced {
 		n.w.tracef("%s appends configuration %d: %v and %v", n.name, n.disk.latest().Index, voters, learners)

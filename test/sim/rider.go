@@ -57,7 +57,7 @@ func (r *rider) boots() {
 	r.wakes.stop()
 	r.start(r.now(), r.ttl/50)
 	if r.agent.duty.adopted {
-		r.w.totals.Adopted++
+		r.w.totals.Hosts.Adopted++
 	}
 	r.told, r.heard = [maxNodes]lease.Configuration{}, [maxNodes]lease.Time{}
 	for _, n := range r.w.nodes {
@@ -104,7 +104,7 @@ func (r *rider) step() {
 			r.w.tracef("%s takes view %d", r.name, a.view.Index)
 		}
 		r.act(r.now())
-		r.w.totals.Acts++
+		r.w.totals.Hosts.Acts++
 		if r.w.traced {
 			r.tell(from)
 		}
@@ -139,7 +139,7 @@ func (r *rider) pause() int64 {
 func (r *rider) stops(d int64) {
 	r.sleep = max(r.sleep, r.w.now+d)
 	r.harmed()
-	r.w.totals.Stops++
+	r.w.totals.Hosts.Stops++
 	if r.w.traced {
 		r.w.tracef("%s stands still for %v", r.name, time.Duration(d))
 	}
@@ -216,7 +216,7 @@ func (r *rider) round() {
 		if _, again := l.holder.Repeat(); !again {
 			l.round, l.begun = l.holder.Begin(now), now
 		}
-		r.w.totals.Rounds++
+		r.w.totals.Hosts.Rounds++
 		moved = r.send(l, now) || moved
 		next = min(next, l.due(now))
 	}

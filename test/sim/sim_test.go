@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"testing"
@@ -48,7 +49,10 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%v: %+v", time.Since(began).Round(time.Millisecond), totals)
+	t.Logf("%s\n%v on %d cores", totals, time.Since(began).Round(time.Millisecond), runtime.GOMAXPROCS(0))
+	if missing := totals.missing(); !t.Failed() && *runsFlag >= 100 && *minutesFlag >= 5 && missing != "" {
+		t.Errorf("the runs were too quiet to prove anything: %s", missing)
+	}
 }
 
 func simulateOne(t *testing.T, seed uint64, d time.Duration) {
@@ -63,7 +67,7 @@ func simulateOne(t *testing.T, seed uint64, d time.Duration) {
 	} else {
 		totals, failure = Run(seed, d, nil)
 	}
-	t.Logf("%+v", totals)
+	t.Log(totals)
 	if failure != "" {
 		fmt.Printf("FOUND seed=%d time=%v\n", seed, totals.Simulated)
 		t.Errorf("seed %d: %s", seed, failure)

@@ -12,6 +12,7 @@ import (
 type truth struct {
 	owner  [maxAddresses]int // host for which it is kept, -1 = none
 	set    [maxAddresses]int // set that has it, -1 = none
+	last   [maxAddresses]int // set that had it last, +1
 	epochs [maxSets]fsm.Epoch
 	born   [maxSets]uint64 // entry that created the set, 0 = there is none
 }
@@ -32,7 +33,7 @@ func reading(st *fsm.State, before *truth, index uint64) truth {
 		g, held := st.Grant(set.Name)
 		for _, a := range set.Addresses {
 			p := place(a.Addr())
-			t.set[p] = s
+			t.set[p], t.last[p] = s, s+1
 			if held {
 				t.owner[p] = hostPlace(g.Host)
 			}
@@ -70,10 +71,10 @@ func (w *world) judge(e *entry, before *truth) {
 	}
 	for a := range before.owner {
 		if from, to := before.owner[a], w.truth.owner[a]; from >= 0 && to >= 0 && from != to {
-			w.totals.Takeovers++
+			w.totals.Cluster.Takeovers++
 		}
-		if before.set[a] >= 0 && w.truth.set[a] >= 0 && before.set[a] != w.truth.set[a] {
-			w.totals.Moved++
+		if before.last[a] > 0 && before.last[a] != w.truth.last[a] {
+			w.totals.Cluster.Moved++
 		}
 	}
 	for i, op := range e.result.Ops {
@@ -82,10 +83,10 @@ func (w *world) judge(e *entry, before *truth) {
 		}
 		switch op := e.command.Ops[i].(type) {
 		case fsm.Expire:
-			w.totals.Fenced++
+			w.totals.Cluster.Fenced++
 			w.expired(e, op)
 		case fsm.Rebind:
-			w.totals.Rebinds++
+			w.totals.Hosts.Rebinds++
 		}
 	}
 }
@@ -144,7 +145,7 @@ func (r *rider) look2(after spot) {
 // everybodyServes checks that each set is held, and its addresses answered for, now that
 // nothing has gone wrong for long enough.
 func (w *world) everybodyServes() {
-	w.totals.Liveness++
+	w.totals.Checks++
 	for _, set := range w.head.Sets() {
 		g, held := w.head.Grant(set.Name)
 		if !held {

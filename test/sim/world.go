@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"holdfast/coordinator/lease"
@@ -14,16 +13,6 @@ import (
 
 // view is what one host has to know at one index.
 type view = tenure.View
-
-// Totals count what has happened, so that a run that does nothing is seen.
-type Totals struct {
-	Runs, Events, Entries, Rounds, Acts, Views, Looks, Probes int
-	Takeovers, Fenced, Rebinds, Adopted, Closed               int
-	Stops, Crashes, Reboots, Restarts                         int
-	Elections, Changes, Cuts, Snapshots, Restored, Installed  int
-	Unmarked, Edits, Moved, Liveness, Refused                 int
-	Faulty, Simulated                                         time.Duration
-}
 
 // world is one run of the simulator: one goroutine, one seed, no chance but its own.
 type world struct {
@@ -127,7 +116,7 @@ func (w *world) commit(e *entry) {
 		return
 	}
 	w.history = append(w.history, e)
-	w.totals.Entries++
+	w.totals.Cluster.Entries++
 	before := w.truth
 	switch {
 	case e.config != nil:
@@ -161,7 +150,7 @@ func (w *world) applied(e *entry, apply func() (fsm.Result, error)) {
 	}
 	for _, op := range res.Ops {
 		if op.Refusal != nil {
-			w.totals.Refused++
+			w.totals.Cluster.Refused++
 		}
 	}
 }
@@ -226,44 +215,4 @@ func (w *world) candidates() []fsm.Candidate {
 		out = append(out, fsm.Candidate{Host: hostName(i), Priority: 10 * (p + 1)})
 	}
 	return out
-}
-
-// Add adds another run's totals.
-func (t *Totals) Add(o Totals) {
-	t.Runs += o.Runs
-	t.Events += o.Events
-	t.Entries += o.Entries
-	t.Rounds += o.Rounds
-	t.Acts += o.Acts
-	t.Views += o.Views
-	t.Looks += o.Looks
-	t.Probes += o.Probes
-	t.Takeovers += o.Takeovers
-	t.Fenced += o.Fenced
-	t.Rebinds += o.Rebinds
-	t.Adopted += o.Adopted
-	t.Closed += o.Closed
-	t.Stops += o.Stops
-	t.Crashes += o.Crashes
-	t.Reboots += o.Reboots
-	t.Restarts += o.Restarts
-	t.Elections += o.Elections
-	t.Changes += o.Changes
-	t.Cuts += o.Cuts
-	t.Snapshots += o.Snapshots
-	t.Restored += o.Restored
-	t.Installed += o.Installed
-	t.Unmarked += o.Unmarked
-	t.Edits += o.Edits
-	t.Moved += o.Moved
-	t.Liveness += o.Liveness
-	t.Refused += o.Refused
-	t.Faulty += o.Faulty
-	t.Simulated += o.Simulated
-}
-
-func sortedNames(names []string) []string {
-	names = slices.Clone(names)
-	slices.Sort(names)
-	return names
 }

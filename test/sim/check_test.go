@@ -1,0 +1,33 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+)
+
+var (
+	mostFlag = flag.Int("most", 3_000_000, "how many states of one configuration to visit at most")
+	moreFlag = flag.Uint("more", 0, "larger bounds")
+	onlyFlag = flag.String("config", "", "check this configuration alone")
+)
+
+// TestCheck visits all states of each configuration.
+func TestCheck(t *testing.T) {
+	for _, b := range configurations(uint8(*moreFlag)) {
+		if *onlyFlag != "" && b.name != *onlyFlag {
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			r := check(b, *mostFlag)
+			t.Log(r)
+			if r.Failure != "" {
+				fmt.Printf("FOUND config=%s depth=%d\n", r.Name, r.Depth)
+				t.Errorf("%s\n%s", r.Failure, r.Trace)
+			} else if !r.Complete {
+				t.Errorf("%s is not complete", r.Name)
+			}
+		})
+	}
+}

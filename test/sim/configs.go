@@ -1,0 +1,123 @@
+package sim
+
+import "holdfast/fsm"
+
+// slowHosts and fastNodes are the rates at which a deadline is worth least.
+var (
+	slowHosts = [modelHosts]int64{1, 1}
+	fastNodes = [modelNodes]int64{3, 3, 3, 3}
+	evenHosts = [modelHosts]int64{1, 1}
+	evenNodes = [modelNodes]int64{1, 1, 1, 1}
+)
+
+// configurations are what TestCheck visits. more is for a longer campaign.
+func configurations(more uint8) []*bounds {
+	one := [][]int{{0}}
+	return []*bounds{
+		{
+			name:  "renew, fence, expire",
+			about: "late datagrams against fences; clocks at their bounds",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 6, hostRate: slowHosts, nodeRate: fastNodes, setup: held,
+			budget: budget{fences: 3, rounds: 3 + more, late: 2},
+		},
+		{
+			name:  "restart and quiet time",
+			about: "coordinators forget their promises, and marks that were not written",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 5, hostRate: slowHosts, nodeRate: fastNodes, setup: held, slowDisk: true,
+			budget: budget{fences: 3, rounds: 2 + more, late: 1, crashes: 2},
+		},
+		{
+			name:  "snapshot and restore",
+			about: "coordinators go back to old states in which the session is open",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: held, lag: true,
+			budget: budget{fences: 2, rounds: 2 + more, crashes: 2, snapshots: 2},
+		},
+		{
+			name:  "address edits",
+			about: "addresses change sets, sets go and come, views come late",
+			hosts: 2, active: 2, voters: 1, sets: [][]int{{0}, {1}}, ticks: 0, hostRate: evenHosts, nodeRate: evenNodes, setup: held, lag: true, recalls: true,
+			budget: budget{grants: 2, rounds: 1, edits: 3 + more, losses: 1},
+			edits:  edits,
+		},
+		{
+			name:  "closing",
+			about: "SIGTERM, SIGKILL on the way, a successor",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 3, hostRate: slowHosts, nodeRate: fastNodes, setup: held, lag: true,
+			budget: budget{grants: 1, rounds: 1 + more, stops: 1, kills: 1, starts: 2, pauses: 2, losses: 1, sessions: 1},
+		},
+		{
+			name:  "rebind",
+			about: "one coordinator has marked the session; its grants move to a new one",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: held,
+			budget: budget{fences: 3, rounds: 3 + more, sessions: 1, losses: 1, kills: 1, starts: 1},
+		},
+		{
+			name:  "configuration 3-4-3",
+			about: "a coordinator joins, another leaves",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: held,
+			budget:  budget{fences: 3, rounds: 2 + more, late: 1, changes: 2},
+			changes: [][]int{{0, 1, 2, 3}, {0, 2, 3}},
+		},
+		{
+			name:  "adoption and reboot",
+			about: "agents die and come back, with their own release half-way",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 3, hostRate: slowHosts, nodeRate: fastNodes, setup: held, lag: true, recalls: true,
+			budget: budget{grants: 2, rounds: 1 + more, kills: 2, starts: 2, reboots: 1, losses: 1, sessions: 1, fences: 2},
+		},
+		{
+			name:  "pauses and the fence",
+			about: "the agent stands still between any two acts",
+			hosts: 2, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: held, recalls: true,
+			budget: budget{grants: 2, fences: 2, rounds: 2 + more, pauses: 3},
+		},
+	}
+}
+
+// held is where most checks begin: the first host holds the first set.
+func held(m *model) {
+	for i := range m.b.hosts {
+		if i >= m.b.active {
+			m.hosts[i].agent = nil
+			continue
+		}
+		m.left.rounds++
+		all := 0
+		for k := range m.b.voters {
+			all |= 1 << (2 * k)
+		}
+		m.round(i, 0, all, false)
+	}
+	for s := range m.b.sets {
+		if s < m.b.active {
+			id := m.hosts[s].agentSession()
+			m.commitOps([]fsm.Op{fsm.GrantSet{Set: sets[s], Session: fsm.SessionID(id)}})
+		}
+	}
+	for i := range m.b.voters {
+		m.applyNode(i, m.known)
+	}
+	pauses := m.left.pauses
+	m.left.pauses = 0
+	for i := range m.b.active {
+		m.view(i, 0)
+	}
+	m.left.pauses = pauses
+}
+
+func (h *host) agentSession() uint64 {
+	if h.agent == nil {
+		return 0
+	}
+	return h.agent.book.Current().ID
+}
+
+// edits are what an operator may do: an address leaves, comes, changes its set; a set
+// goes.
+var edits = []func(m *model) []fsm.Op{
+	func(m *model) []fsm.Op { return m.put(0, []int{2}) },
+	func(m *model) []fsm.Op { return m.put(0, []int{0, 2}) },
+	func(m *model) []fsm.Op { return m.put(1, []int{0, 1}) },
+	func(m *model) []fsm.Op { return m.put(1, []int{1}) },
+	func(m *model) []fsm.Op { return []fsm.Op{fsm.DeleteSet{Set: sets[0]}} },
+	func(m *model) []fsm.Op { return m.put(0, []int{0}) },
+}
