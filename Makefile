@@ -48,6 +48,10 @@ sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -
 check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
 	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
 
+mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
+	$(BUILD) -o $(BIN)/mutants ./test/mutants
+	$(BIN)/mutants $(MUTANTS_ARGS)
+
 # The campaign's figures are in its output; a failed promise fails it.
 CAMPAIGN := HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 2h ./test/e2e
 STOPS    ?= 20

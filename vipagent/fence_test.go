@@ -400,3 +400,78 @@ func TestFenceGuardsLater(t *testing.T) {
 		b.end()
 	})
 }
+
+// However slow the process is between two steps, no deadline is later than the
+// first datagram of its round plus the TTL (agent rule 1).
+func TestDeadlinesAreAbsolute(t *testing.T) {
+	run(t, func(w *world) {
+		f := w.fenced()
+		a := w.ready()
+		w.set(func() { w.slow = time.Millisecond })
+		for range 20 {
+			time.Sleep(testTTL / 6)
+			synctest.Wait()
+			w.set(func() {
+				var latest lease.Time
+				for _, at := range w.firstAt {
+					latest = max(latest, at)
+				}
+				if d := f.deadlines[session1]; d == 0 || d > latest.Add(testTTL) {
+					t.Errorf("deadline %v behind the newest round, want at most %v", d.Sub(latest), testTTL)
+				}
+			})
+		}
+		w.set(func() { w.slow = 0 })
+		a.end()
+	})
+}
+
+// Nobody has a deadline before the kernel has it: an address would be raised, and
+// announced, that does not answer.
+func TestKernelHasTheDeadlineFirst(t *testing.T) {
+	s := newSlot(lease.Session{ID: session1, TTL: testTTL})
+	stored := false
+	s.store = func(d lease.Time) {
+		stored = true
+		select {
+		case <-s.ahead:
+			t.Error("the watcher was told first")
+		default:
+		}
+		if s.until() != 0 {
+			t.Error("the owner has it first")
+		}
+	}
+	s.publish(1, 2)
+	if !stored || s.until() != 2 {
+		t.Errorf("stored: %v, until %d", stored, s.until())
+	}
+}
+
+// An address that cannot be removed stays guarded: once its deadline has passed it
+// must not answer.
+func TestGuardStaysWhileRemovalFails(t *testing.T) {
+	run(t, func(w *world) {
+		f := w.fenced()
+		a := w.ready()
+		web := held("web", session1, 141, "10.0.0.5/24@7")
+		a.tell("a", 141, web)
+		w.set(func() { w.fail["remove"] = func() error { return errTest } })
+		a.tell("a", 142, recalled(web, "move"))
+		time.Sleep(300 * time.Millisecond)
+		ip := netip.MustParseAddr("10.0.0.5")
+		w.set(func() {
+			if _, guarded := f.guarded[ip]; !guarded {
+				t.Error("it is not guarded any more")
+			}
+			delete(w.fail, "remove")
+		})
+		time.Sleep(100 * time.Millisecond)
+		w.set(func() {
+			if len(f.guarded) > 0 {
+				t.Errorf("still guarded: %v", f.guarded)
+			}
+		})
+		a.end()
+	})
+}

@@ -123,12 +123,14 @@ func (o *owner) reconcile() {
 	}
 	o.wanted = d.wanted
 	o.forget()
-	if !o.read || len(vip.Of(ops, vip.Remove)) > 0 {
+	down := o.read && len(vip.Of(ops, vip.Remove)) == 0
+	if down {
+		o.book.Swept()
+	} else {
 		o.again("addresses are not down", failed)
 	}
 	o.letGo(d)
 	if o.read {
-		o.book.Swept()
 		o.raise(d, ops)
 	}
 	o.account(d, began)

@@ -43,6 +43,7 @@ type world struct {
 
 	mu       sync.Mutex
 	skew     time.Duration // added to the clock: the host was suspended
+	slow     time.Duration // the agent stands still for so long before each look at the clock
 	kernel   map[vip.Address]vip.Actual
 	links    map[string]bool
 	subnets  map[netip.Prefix]string
@@ -424,7 +425,12 @@ func (a *agent) InterfacesFor(ps []netip.Prefix) ([]string, error) {
 
 // clock
 
-func (a *agent) Now() lease.Time { return a.w.now() }
+func (a *agent) Now() lease.Time {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	a.w.skew += a.w.slow
+	return a.w.nowLocked()
+}
 
 func (a *agent) SleepUntil(ctx context.Context, t lease.Time) error {
 	timer := time.NewTimer(t.Sub(a.w.now()))

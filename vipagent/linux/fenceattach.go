@@ -23,6 +23,16 @@ type fencePort struct {
 	proven bool         // a real packet was refused there
 }
 
+// detach takes the fence off an interface that may live on in another network
+// namespace, and come back. Closing alone takes effect later.
+func (p *fencePort) detach() {
+	for _, l := range p.links {
+		if l != nil {
+			_ = l.Detach()
+		}
+	}
+}
+
 func (p *fencePort) close() {
 	for _, l := range p.links {
 		if l != nil {
@@ -115,6 +125,7 @@ func (f *Fence) attachAll() error {
 	}
 	for index, p := range f.ports {
 		if !there[index] {
+			p.detach()
 			p.close()
 			delete(f.ports, index)
 			f.unpin(index)
