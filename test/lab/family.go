@@ -157,10 +157,14 @@ func stat(pid int) (state string, parent int) {
 }
 
 // bornIn lists the processes that live in a mount namespace, named like
-// "mnt:[4026531841]".
+// "mnt:[4026531841]", but for the lab itself: a host's thread may happen to be
+// its first one, by which the kernel names the whole.
 func bornIn(mounts string) []int {
 	var found []int
 	for _, pid := range pids() {
+		if pid == os.Getpid() {
+			continue
+		}
 		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 		if state, _ := stat(pid); err == nil && ns == mounts && state != "Z" && state != "X" {
 			found = append(found, pid)
