@@ -35,6 +35,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.root, "root", ".", "the tree")
 	flag.StringVar(&o.only, "only", "", "only the mutants whose name or header has this text")
+	flag.StringVar(&o.skip, "skip", "", "leave out the mutants whose name or header has this text")
 	flag.BoolVar(&o.all, "all", false, "run every check of a mutant, also after one has found it")
 	flag.BoolVar(&o.trust, "trust", false, "do not run the checks on the tree without a fault first")
 	flag.IntVar(&o.workers, "workers", max(1, runtime.NumCPU()/2), "mutants at the same time")
@@ -55,7 +56,7 @@ func main() {
 }
 
 type options struct {
-	root, only          string
+	root, only, skip    string
 	all, trust, verbose bool
 	workers             int
 	limit               time.Duration
@@ -81,7 +82,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	}
 	var chosen []mutant
 	for _, m := range all {
-		if strings.Contains(m.name+"\n"+m.header(), o.only) {
+		text := m.name + "\n" + m.header()
+		if strings.Contains(text, o.only) && (o.skip == "" || !strings.Contains(text, o.skip)) {
 			chosen = append(chosen, m)
 		}
 	}
