@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -41,9 +42,16 @@ func TestPrecision(t *testing.T) {
 		runs = 0 // the weaker fence promises nothing to the millisecond
 	}
 	last := make(map[lab.ClaimKind][]time.Duration)
-	for i := range runs {
+	lapsed := 0
+	for i := 0; i < runs; i++ {
 		signal := []string{scenario.BySTOP, scenario.ByKILL}[i%2]
 		l, err := s.Precision(ctx, signal)
+		if errors.Is(err, scenario.ErrLapsed) && lapsed < 2+runs/10 {
+			t.Logf("run %d is repeated: %v", i+1, err)
+			lapsed++
+			i--
+			continue
+		}
 		check(t, err)
 		s.Recorder.Forget(lab.Now().Add(-time.Second))
 		if late, kind := l.Latest(); late > stampError || l.Overlap.Max() > 2*stampError {

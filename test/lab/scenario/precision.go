@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -16,6 +17,10 @@ const (
 	BySTOP = "SIGSTOP"
 	ByKILL = "SIGKILL"
 )
+
+// ErrLapsed is returned by [Stage.Precision] when the holder had lost its lease
+// before it was struck, as on a machine that stands still for longer than a TTL.
+var ErrLapsed = errors.New("there was no lease any more")
 
 // Lateness is what one precision run gave.
 type Lateness struct {
@@ -71,7 +76,7 @@ func (s *Stage) Precision(ctx context.Context, signal string) (Lateness, error) 
 	struck := lab.Now()
 	var err error
 	if l.Deadline, l.Refused, err = s.deadline(ctx); err != nil {
-		return l, err
+		return l, errors.Join(err, s.Cluster.Revive())
 	}
 	l.Phase = l.Deadline.Sub(struck)
 	s.Pause(ctx, l.Deadline.Sub(lab.Now())+s.TTL/2) // the others have taken over by then
@@ -127,7 +132,7 @@ func (s *Stage) deadline(ctx context.Context) (at lab.Time, refused uint64, err 
 	}
 	for _, vip := range s.VIPs {
 		if passes[vip] == 0 {
-			return 0, 0, fmt.Errorf("the kernel of %s does not let %s pass: %+v", s.Holder.Name, vip, table)
+			return 0, 0, fmt.Errorf("%w: the kernel of %s does not let %s pass: %+v", ErrLapsed, s.Holder.Name, vip, table)
 		}
 		at = max(at, passes[vip])
 	}
