@@ -87,12 +87,12 @@ func (s *Stage) stopAt(ctx context.Context, host *lab.Host, move bool, f *Stoppe
 	return nil
 }
 
-// stopped waits until the agent has stopped itself.
+// stopped waits until the agent stands still.
 func (s *Stage) stopped(ctx context.Context, agent *lab.Process, point string) error {
 	limited, cancel := context.WithTimeout(ctx, 4*s.TTL+2*time.Second)
 	defer cancel()
 	if err := lab.Poll(limited, time.Millisecond, func() error { return agent.InState("T") }); err != nil {
-		return fmt.Errorf("stop at %s: it was not passed: %w", point, err)
+		return fmt.Errorf("stop at %s: the agent goes on: %w", point, err)
 	}
 	return nil
 }

@@ -73,6 +73,13 @@ func (s *Stage) Precision(ctx context.Context, signal string) (Lateness, error) 
 	if err := end(); err != nil {
 		return l, err
 	}
+	if signal == BySTOP {
+		// Until the thread that takes the signal gets a processor the others go on,
+		// on a busy machine long enough for one more renewal.
+		if err := s.stopped(ctx, s.agent(), signal); err != nil {
+			return l, err
+		}
+	}
 	struck := lab.Now()
 	var err error
 	if l.Deadline, l.Refused, err = s.deadline(ctx); err != nil {
