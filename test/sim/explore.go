@@ -34,7 +34,7 @@ type bounds struct {
 type Report struct {
 	Name           string
 	States, Moves  int
-	Depth          int
+	Depth, Widest  int // the widest level is what has to be held in memory
 	Complete       bool
 	Took           time.Duration
 	Failure, Trace string
@@ -45,7 +45,7 @@ func (r Report) String() string {
 	if !r.Complete {
 		complete = "NOT complete"
 	}
-	return fmt.Sprintf("%-28s %9d states %10d moves, depth %2d, %s, %.1f s", r.Name, r.States, r.Moves, r.Depth, complete, r.Took.Seconds())
+	return fmt.Sprintf("%-28s %9d states %10d moves, depth %2d, at most %6d at one depth, %s, %.1f s", r.Name, r.States, r.Moves, r.Depth, r.Widest, complete, r.Took.Seconds())
 }
 
 // origin is how a state was reached first: on the shortest way.
@@ -123,6 +123,7 @@ func (x *explorer) run(most int) {
 		if len(next) > 0 {
 			x.report.Depth++
 		}
+		x.report.Widest = max(x.report.Widest, len(next))
 		level = next
 	}
 	x.report.Complete = true

@@ -68,6 +68,7 @@ type coord struct {
 	writing []uint64 // marks on their way to the disk
 	longest time.Duration
 	member  bool // it has a log
+	behind  bool // it has restarted and has not applied all since
 }
 
 // logged is one entry.

@@ -82,10 +82,10 @@ func (m *model) try(v move, out func(move, *model), do func(n *model) bool) {
 }
 
 // applyAll lets all apply what is committed, where it is of no interest that some are
-// late.
+// late; but those that have restarted are.
 func (m *model) applyAll() {
 	for i, n := range m.nodes {
-		if n.member && n.applied < m.known {
+		if n.member && !n.behind && n.applied < m.known {
 			m.node(i)
 			m.applyNode(i, m.known)
 		}
@@ -417,7 +417,7 @@ func (m *model) committedFor(p proposal, e *logged, lost bool) {
 
 func (m *model) nodeMoves(i int, out func(move, *model)) {
 	n := m.nodes[i]
-	if n.applied < m.known && m.b.lag {
+	if n.applied < m.known {
 		m.try(move{kind: moveApply, a: i}, out, func(x *model) bool { x.node(i); x.applyNode(i, x.known); return true })
 	}
 	if n.stored < uint64(len(m.log)) && m.known < uint64(len(m.log)) {
@@ -429,6 +429,9 @@ func (m *model) nodeMoves(i int, out func(move, *model)) {
 	}
 	if m.left.fences > 0 {
 		for _, s := range m.state(n).Sessions() {
+			if hostPlace(s.Host) >= m.b.active {
+				continue // nothing is acted under it
+			}
 			m.try(move{kind: moveFence, a: i, b: int(s.ID)}, out, func(x *model) bool {
 				x.left.fences--
 				x.node(i)
@@ -448,9 +451,6 @@ func (m *model) nodeMoves(i int, out func(move, *model)) {
 				x.left.crashes--
 				x.node(i)
 				x.startNode(i, older == 1)
-				if !x.b.lag {
-					x.applyAll()
-				}
 				return true
 			})
 		}

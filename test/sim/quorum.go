@@ -119,6 +119,7 @@ func (m *model) startNode(i int, older bool) {
 	if older {
 		n.applied = n.snaps[0]
 	}
+	n.behind = n.applied < m.known
 	if n.applied > 0 {
 		n.ledger.Met(m.nodeNow(i), m.state(n))
 		n.ledger.SetApplied(n.applied)
@@ -141,6 +142,7 @@ func (m *model) applyNode(i int, to uint64) {
 		}
 		n.ledger.SetApplied(n.applied)
 	}
+	n.behind = false
 	if want := ledger.WantedTTL(m.state(n), n.longest); want > n.longest {
 		n.longest = want
 		n.ledger.RaiseLongestTTL(want)
