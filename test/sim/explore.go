@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,15 @@ type bounds struct {
 	edits    []func(m *model) []fsm.Op
 	changes  [][]int // voters of the configurations to come
 	setup    func(m *model)
+}
+
+// role says in which configurations a coordinator is.
+func (b *bounds) role(node int) byte {
+	role := flags(node < b.voters)
+	for i, voters := range b.changes {
+		role |= flags(slices.Contains(voters, node)) << (i + 1)
+	}
+	return role
 }
 
 // Report says what a check has seen.

@@ -37,6 +37,7 @@ const (
 	moveChange
 	moveCommitConfig
 	moveCommit
+	moveJam
 )
 
 // move is one thing that happens, with whom and how.
@@ -50,7 +51,7 @@ func (v move) String() string {
 		"h%d goes on to the end of its step", "h%d does one act", "h%d stores the deadline", "h%d: the agent is killed", "h%d: the agent starts",
 		"h%d reboots", "h%d: the agent is told to stop", "c%d applies", "c%d gets the next configuration into its log", "c%d fences session %d",
 		"c%d writes its mark", "c%d restarts, from the older snapshot %d", "c%d saves a snapshot", "session %d expires", "set s%d is granted to session %d",
-		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d"}
+		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d", "h%d: the next removal will not work"}
 	args := []any{v.a, v.b, v.c}
 	if v.kind == moveRound {
 		outcome := ""
@@ -121,6 +122,9 @@ func (m *model) hostMoves(i int, out func(move, *model)) {
 		}
 	} else {
 		m.agentMoves(i, out)
+	}
+	if m.left.jams > 0 && h.jam == 0 {
+		m.try(move{kind: moveJam, a: i}, out, func(n *model) bool { n.left.jams--; n.host(i).jam = 1; return true })
 	}
 	if m.left.reboots > 0 {
 		m.try(move{kind: moveReboot, a: i}, out, func(n *model) bool {

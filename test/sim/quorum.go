@@ -51,6 +51,9 @@ func (m *model) commit(e *logged) {
 			return
 		}
 		e.result = res
+		if what := givenBack(m.head(), e.ops, res, func(h, a int) bool { return m.hosts[h].kernel.present[a] }); what != "" {
+			m.fail("entry %d: %s", e.index, what)
+		}
 	}
 	e.after = st
 	m.known = e.index
