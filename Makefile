@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test sim check bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints demo test sim check mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -26,13 +26,17 @@ help: ## this list
 build: ## static programs in bin/ (VERSION=v1.2.3 names a release)
 	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/coordctl
 
+# An agent that can be told to stop itself between a check and an act.
+faultpoints: ## bin/faultpoints/vipagent, for the tests alone
+	$(BUILD) -tags faultpoints -o $(BIN)/faultpoints/ ./cmd/vipagent
+
 demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--list', '--keep')
 	$(BUILD) -o $(BIN)/demo ./test/demo
 	$(BIN)/demo $(DEMO_ARGS)
 
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.
-test: build ## all tests (a single package: go test ./fsm)
+test: build faultpoints ## all tests (a single package: go test ./fsm)
 	test/setup.sh
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	go test -timeout 40m ./test/sim -runs 10000
@@ -44,7 +48,25 @@ sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -
 check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
 	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
 
-bench: build ## the figures of the README (BENCH_ARGS='--only vips')
+mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
+	$(BUILD) -o $(BIN)/mutants ./test/mutants
+	$(BIN)/mutants $(MUTANTS_ARGS)
+
+# The campaign's figures are in its output; a failed promise fails it.
+CAMPAIGN := HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 2h ./test/e2e
+STOPS    ?= 20
+RUNS     ?= 200
+MINUTES  ?= 5
+
+campaign: build faultpoints ## every attack on a holder, the long ones too (STOPS=20 of each, MINUTES=5 of random faults)
+	HOLDFAST_CAMPAIGN=1 HOLDFAST_STOPS=$(STOPS) HOLDFAST_MINUTES=$(MINUTES) HOLDFAST_PRECISION=$(RUNS) \
+		$(CAMPAIGN) -run 'Campaign|Killed|Frozen|PowerOff|Partition|Packets|Stopped|Precision|Random'
+
+precision: build ## last packet against the kernel's deadline (RUNS=200)
+	HOLDFAST_PRECISION=$(RUNS) $(CAMPAIGN) -run Precision
+
+bench: build ## the figures of the README, and keepalived's (BENCH_ARGS='--only vips')
+	test/setup.sh keepalived:keepalived
 	$(BUILD) -o $(BIN)/bench ./test/bench
 	$(BIN)/bench $(BENCH_ARGS)
 

@@ -140,8 +140,9 @@ type Coordinator struct {
 	mu    sync.RWMutex // guards state
 	state *fsm.State
 
-	voterMu sync.Mutex // guards ledger
+	voterMu sync.Mutex // guards ledger and told
 	ledger  *ledger.Ledger
+	told    map[fsm.SessionID]told // what agents say, for people
 
 	changed atomic.Pointer[chan struct{}] // closed and replaced at each change: broadcast
 	nudge   chan struct{}                 // wakes the leader's loop
@@ -165,6 +166,7 @@ func New(cfg Config) *Coordinator {
 			Name: cfg.Name, Params: cfg.Params, Start: now,
 			LongestTTL: cfg.Store.LongestTTL(), Marks: cfg.Store.Marks(),
 		}),
+		told:  make(map[fsm.SessionID]told),
 		nudge: make(chan struct{}, 1),
 		seen:  schedule.NewTracker(),
 	}

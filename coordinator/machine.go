@@ -94,6 +94,11 @@ func (c *Coordinator) meet() {
 	c.voterMu.Lock()
 	defer c.voterMu.Unlock()
 	c.ledger.Met(now, c.state)
+	for id := range c.told {
+		if _, open := c.state.Session(id); !open {
+			delete(c.told, id)
+		}
+	}
 }
 
 // keepHouse makes durable what follows from applied entries: it raises the

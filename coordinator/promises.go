@@ -47,6 +47,7 @@ func (c *Coordinator) renew(now lease.Time, r lease.UnverifiedRenewal) ([]byte, 
 	case !out.Send:
 		return nil, fmt.Errorf("dropped: %s", out.Verdict)
 	}
+	c.noteFence(now, fsm.SessionID(r.Session), out.Fence)
 	if out.Revived {
 		c.wake() // a host came alive: the scheduler may want to use it
 	}

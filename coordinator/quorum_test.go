@@ -111,6 +111,7 @@ type holder struct {
 	host   string
 	id     uint64
 	secret [32]byte
+	fence  lease.FenceReport // told with each renewal
 	*lease.Holder
 }
 
@@ -152,7 +153,7 @@ func (h *holder) send(proven bool) {
 		if h.q.isCut(h.host, name) {
 			continue
 		}
-		d := lease.Renewal{Session: h.id, Round: round, Configuration: 1, Proven: proven}.Marshal(&h.secret)
+		d := lease.Renewal{Session: h.id, Round: round, Configuration: 1, Proven: proven, Fence: h.fence}.Marshal(&h.secret)
 		h.q.nodes[name].HandleDatagram("agent/"+h.host, d)
 	}
 	h.q.mu.Lock()

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -72,6 +73,26 @@ func (c *Coordinator) ReportCondition(ctx context.Context, r *pb.ReportCondition
 		return nil, fmt.Errorf("report condition: %w", err)
 	}
 	return &pb.ReportConditionReply{Index: res.Index}, nil
+}
+
+// ReportStall notes that an agent did not run for a time.
+func (c *Coordinator) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	id := fsm.SessionID(r.Session)
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	if r.LastedMs > most || r.EndedMsAgo > most {
+		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: "nobody has waited for so long"}
+	}
+	if err := c.mayReportStall(id); err != nil {
+		return nil, err
+	}
+	res, err := c.propose(ctx, c.actor(id), fsm.NoteStall{
+		Session: id, Lasted: time.Duration(r.LastedMs) * time.Millisecond, Ago: time.Duration(r.EndedMsAgo) * time.Millisecond, More: int(r.More),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("report stall: %w", err)
+	}
+	c.stallReported(id)
+	return &pb.ReportStallReply{Index: res.Index}, nil
 }
 
 // Rebind moves a fenced session's grants to a new session of the same host.

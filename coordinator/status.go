@@ -128,6 +128,7 @@ func (c *Coordinator) agentStatus(now lease.Time) []*pb.AgentStatus {
 			if age, ok := c.renewalAge(now, s.ID); ok {
 				a.RenewedMsAgo = age.Milliseconds()
 			}
+			c.showFence(now, s.ID, a)
 			for _, name := range sortedKeys(s.Conditions) {
 				cond := s.Conditions[name]
 				a.Conditions = append(a.Conditions, &pb.Condition{Set: name, Weight: int32(cond.Weight), Veto: cond.Veto, Reason: cond.Reason})
@@ -201,6 +202,12 @@ func judge(s *pb.StatusReply) {
 			s.Advice = append(s.Advice, advice)
 		}
 	}
+	// What an operator has chosen is worth a line, and no alarm.
+	weak := 0
+	choice := func(format string, args ...any) {
+		problem("", format, args...)
+		weak++
+	}
 	var voters, up int
 	for _, co := range s.Coordinators {
 		if co.Voter {
@@ -231,12 +238,20 @@ func judge(s *pb.StatusReply) {
 		case !a.Live:
 			problem("check vipagent on "+a.Host+" and its network", "the agent on %s is silent", a.Host)
 		}
+		switch a.Fence {
+		case "refused":
+			problem("see the log of vipagent on "+a.Host, "the agent on %s holds nothing: the self-check of its fence has failed", a.Host)
+		case "nft":
+			choice("the agent on %s has the weaker fence, nft: frozen and thawed again it may answer for a moment", a.Host)
+		case "none":
+			choice("the agent on %s has no fence: frozen it keeps its addresses until their lifetime ends", a.Host)
+		}
 	}
 	switch {
 	case !s.Quorum:
 		s.Verdict = "no-quorum"
 		s.Problems = append([]string{fmt.Sprintf("no quorum: %d of %d coordinators answer and agree on no leader; nothing can be granted or changed, and leases end at their deadlines", up, voters)}, s.Problems...)
-	case len(s.Problems) > 0:
+	case len(s.Problems) > weak:
 		s.Verdict = "degraded"
 	default:
 		s.Verdict = "ok"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 func (op OpenSession) apply(t *transition) (OpResult, *Refusal) {
@@ -146,6 +147,27 @@ func (op SetCondition) apply(t *transition) (OpResult, *Refusal) {
 	s.sessions[session.ID] = &next
 	t.record(Change{Set: op.Set, Host: session.Host, Session: session.ID, Cause: condition.String()})
 	return OpResult{}, nil
+}
+
+func (op NoteStall) apply(t *transition) (OpResult, *Refusal) {
+	session, ok := t.state.sessions[op.Session]
+	if !ok {
+		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.Session)
+	}
+	if err := op.validate(); err != nil {
+		return OpResult{}, refuse(CodeInvalid, "note stall: %v", err)
+	}
+	t.record(Change{Host: session.Host, Session: session.ID, Cause: op.String()})
+	return OpResult{}, nil
+}
+
+// String tells the stall in words.
+func (op NoteStall) String() string {
+	text := fmt.Sprintf("did not run for %v, until %v before this report", op.Lasted.Round(time.Millisecond), op.Ago.Round(time.Millisecond))
+	if op.More > 0 {
+		text += ", and " + count(op.More, "shorter time", "shorter times")
+	}
+	return text
 }
 
 // String tells the condition in words: "veto: disk is full", "weight -20",

@@ -173,6 +173,7 @@ var decoders = map[string]func([]byte) (Op, error){
 	RecallSet{}.Kind():      decodeAs[RecallSet],
 	ConfirmRemoval{}.Kind(): decodeAs[ConfirmRemoval],
 	SetCondition{}.Kind():   decodeAs[SetCondition],
+	NoteStall{}.Kind():      decodeAs[NoteStall],
 	PutSet{}.Kind():         decodeAs[PutSet],
 	DeleteSet{}.Kind():      decodeAs[DeleteSet],
 	PreferHost{}.Kind():     decodeAs[PreferHost],

@@ -109,6 +109,16 @@ type SetCondition struct {
 	Condition Condition `json:"condition"`
 }
 
+// NoteStall is an agent's word, afterwards, that it did not run for a time: it was
+// stopped or starved, or its whole host was. It changes nothing but the audit ring;
+// no decision depends on it.
+type NoteStall struct {
+	Session SessionID     `json:"session"`
+	Lasted  time.Duration `json:"lasted_ns"`       // at least [MinStall]
+	Ago     time.Duration `json:"ago_ns,omitzero"` // from its end to the report
+	More    int           `json:"more,omitzero"`   // shorter ones since the last report
+}
+
 // PutSet creates a set or replaces what an operator chose of it. Addresses that
 // stay keep their claims; one that leaves a held set becomes [Retiring]; a new
 // one must be free. Prefer, Revision and the claims of the argument are
@@ -186,6 +196,9 @@ func (ConfirmRemoval) Kind() string { return "confirm" }
 
 // Kind implements [Op].
 func (SetCondition) Kind() string { return "condition" }
+
+// Kind implements [Op].
+func (NoteStall) Kind() string { return "stall" }
 
 // Kind implements [Op].
 func (PutSet) Kind() string { return "put" }

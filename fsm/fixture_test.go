@@ -41,6 +41,7 @@ func everyOp() []Op {
 		PauseSet{"web", true, "maintenance"},
 		DrainHost{"a", true, "new kernel"},
 		RestoreSets{[]Set{set}, map[string]string{"a": "new kernel", "c": "gone"}, true, "undo"},
+		NoteStall{7, 2800 * time.Millisecond, 400 * time.Millisecond, 2},
 	}
 }
 

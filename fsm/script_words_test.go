@@ -93,6 +93,7 @@ func (w *words) flag(word string) bool {
 //	grant SET session=N                     release SET session=N epoch=N
 //	recall SET epoch=N [to=HOST]            confirm ADDRESS session=N claim=N
 //	condition SET session=N [weight=N] [veto]
+//	stall SESSION lasted=D [ago=D] [more=N]
 //	put SET ADDRESS[%INTERFACE],... hosts=HOST:PRIORITY,... [preempt] [delay=D]
 //	    [group=G] [spread=L] [apart=L] [paused]
 //	delete SET                              prefer SET HOST|nobody
@@ -141,6 +142,8 @@ func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 		condition := Condition{Veto: w.flag("veto"), Reason: w.cause}
 		condition.Weight, _ = strconv.Atoi(w.text("weight"))
 		return SetCondition{SessionID(w.number("session")), w.next(), condition}, nil
+	case "stall":
+		return NoteStall{SessionID(w.number("")), w.duration("lasted", 0), w.duration("ago", 0), int(w.number("more"))}, nil
 	case "put":
 		set, err := w.set()
 		return PutSet{set, w.cause}, err

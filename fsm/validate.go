@@ -15,6 +15,7 @@ const (
 	MaxPriority     = 254                    // of a candidate; the lowest is 1
 	MaxPreemptDelay = time.Hour
 	MaxConditions   = 4096 // of one session
+	MinStall        = 100 * time.Millisecond
 )
 
 // How names are made, in words for messages.
@@ -163,6 +164,19 @@ func (op SetCondition) validate() error {
 	}
 	if w := op.Condition.Weight; w < -MaxPriority || w > MaxPriority {
 		return &FieldError{"condition.weight", fmt.Sprintf("%d is not within %d to %d", w, -MaxPriority, MaxPriority)}
+	}
+	return nil
+}
+
+// validate checks a NoteStall.
+func (op NoteStall) validate() error {
+	switch {
+	case op.Lasted < MinStall:
+		return &FieldError{"lasted", fmt.Sprintf("%v is shorter than %v", op.Lasted, MinStall)}
+	case op.Ago < 0:
+		return &FieldError{"ago", fmt.Sprintf("%v is not over yet", op.Ago)}
+	case op.More < 0:
+		return &FieldError{"more", fmt.Sprintf("%d is no count", op.More)}
 	}
 	return nil
 }

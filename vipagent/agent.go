@@ -53,6 +53,7 @@ type Grants interface {
 	Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error)
 	ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error)
 	ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error)
+	ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error)
 }
 
 // Views delivers what coordinators know of this host.
@@ -78,9 +79,15 @@ type Clock interface {
 	SleepUntil(ctx context.Context, t lease.Time) error
 }
 
-// Edges is all that an agent touches outside of itself. All are required.
+// Edges is all that an agent touches outside of itself. All are required but
+// Shield.
 type Edges struct {
-	Kernel    Kernel
+	Kernel Kernel
+	// Shield opens the fence. It is called once, under the lock of the state
+	// directory: two processes must never have one fence. After an error the
+	// host holds nothing, and reports it. nil: there is no fence, and nothing is
+	// told of it.
+	Shield    func() (Shield, error)
 	Links     Links
 	Sessions  Sessions
 	Grants    Grants
@@ -131,6 +138,7 @@ type Agent struct {
 	state   *stateDir
 	inbox   *inbox
 	journal *journal
+	shield  shield // the owner's, once it runs
 	renewer *renewer
 	guard   atomic.Int64 // how long before a deadline addresses are taken down
 	status  atomic.Pointer[Status]
@@ -157,8 +165,13 @@ func Open(c Config, e Edges) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
+	shield := newShield()
+	if e.Shield != nil {
+		shield = shield.with(e.Shield())
+	}
+	a := &Agent{shield: shield, config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
 	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
+	a.renewer.fence = shield.report
 	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
 	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil
@@ -181,7 +194,10 @@ func (c Config) check() error {
 }
 
 // Close frees the lock of an agent that was never run.
-func (a *Agent) Close() error { return a.state.close() }
+func (a *Agent) Close() error {
+	a.shield.close()
+	return a.state.close()
+}
 
 // Run holds VIPs until ctx ends. Then it takes them all down, confirms that,
 // closes the session within a second and returns nil; or ErrStillUp, wrapped,
@@ -189,7 +205,7 @@ func (a *Agent) Close() error { return a.state.close() }
 // must go on working until Run returns, not only until ctx ends. The lock is
 // freed at the end. An agent runs once.
 func (a *Agent) Run(ctx context.Context) error {
-	defer func() { _ = a.state.close() }()
+	defer func() { _ = a.Close() }()
 	// The helpers outlive ctx: the lease is renewed until all is down.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup

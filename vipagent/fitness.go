@@ -26,6 +26,7 @@ const (
 
 // fitness is what speaks for and against this host as a holder.
 type fitness struct {
+	unfit      string               // why this host must hold nothing; "" = it may
 	health     map[string]Condition // by set, "" = all that are not named
 	obstacles  map[string]obstacle  // by set
 	tries      map[string]int       // obstacles met since the set was last raised
@@ -68,6 +69,10 @@ func (f *fitness) of(set string) Condition {
 		add(c)
 	} else {
 		add(f.health[""])
+	}
+	if f.unfit != "" {
+		add(Condition{Veto: true, Reason: f.unfit})
+		out.Pending = false
 	}
 	if o, ok := f.obstacles[set]; ok {
 		add(Condition{Veto: true, Reason: o.reason})

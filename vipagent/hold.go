@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
@@ -111,6 +112,10 @@ func (o *owner) reconcile() {
 	ops := vip.Plan(d.wanted, actual, vip.Options{})
 	var failed error
 	if gone := vip.Of(ops, vip.Remove); len(gone) > 0 {
+		fault.Point(fault.Close)
+		if err := o.shield.shut(gone); err != nil {
+			o.journal.error("fence not shut", "err", err)
+		}
 		failed = o.edges.Kernel.Remove(gone)
 		// Agent rule 5: confirmed by reading back, and only by that.
 		actual = o.readKernel()
@@ -118,12 +123,14 @@ func (o *owner) reconcile() {
 	}
 	o.wanted = d.wanted
 	o.forget()
-	if !o.read || len(vip.Of(ops, vip.Remove)) > 0 {
+	down := o.read && len(vip.Of(ops, vip.Remove)) == 0
+	if down {
+		o.book.Swept()
+	} else {
 		o.again("addresses are not down", failed)
 	}
 	o.letGo(d)
 	if o.read {
-		o.book.Swept()
 		o.raise(d, ops)
 	}
 	o.account(d, began)
@@ -169,6 +176,9 @@ func (o *owner) forget() {
 		wanted[w.IP()] = true
 	}
 	o.book.Forget(o.isPresent, func(ip netip.Addr) bool { return wanted[ip] })
+	if err := o.shield.forget(func(ip netip.Addr) bool { return o.present[ip] || wanted[ip] }); err != nil {
+		o.again("addresses that are down are still guarded", err)
+	}
 }
 
 // letGo raises the floors of each grant that has to go, and of each address that

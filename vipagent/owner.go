@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
 )
@@ -64,6 +65,7 @@ type owner struct {
 	// What is under way.
 	tasks   tasks
 	fitness fitness
+	stalls  stalls
 	restored,
 	lapses uint64
 	wakeAt lease.Time // next time something is due
@@ -87,7 +89,12 @@ func (o *owner) run(ctx context.Context) error {
 	if !o.state.tmpfs {
 		o.journal.warn("the state directory is not on a tmpfs: a disk that hangs would hang the agent", "dir", o.config.StateDir)
 	}
+	o.fitness.unfit = o.shield.unfit
+	if err := o.shield.meet(); err != nil {
+		o.journal.error("what is guarded cannot be read", "err", err)
+	}
 	o.adopt()
+	o.keepDeadlines()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextLook := o.now()
@@ -102,6 +109,7 @@ func (o *owner) run(ctx context.Context) error {
 		if now >= nextLook {
 			o.look, o.linksRead = true, false
 			nextLook = now.Add(lookEvery)
+			o.checkFence()
 		}
 		o.wakeAt = nextLook
 		o.step(now)
@@ -123,6 +131,8 @@ func (o *owner) step(now lease.Time) {
 	o.absorb(now, in)
 	o.advance(now)
 	o.reconcile()
+	o.align()
+	o.keepDeadlines()
 	now = o.now()
 	o.note(now)
 	o.maintain(now)
@@ -147,6 +157,9 @@ func (o *owner) absorb(now lease.Time, in events) {
 	}
 	if in.look {
 		o.look, o.linksRead = true, false
+	}
+	if len(in.links) > 0 {
+		o.checkFence() // it may be a new interface
 	}
 	for _, name := range sortedKeys(in.links) {
 		o.announcer.link(now, name)
@@ -209,11 +222,19 @@ func (o *owner) upAt(ip netip.Addr) tenure.Up {
 // isPresent says whether an address of ours was there at the last reading.
 func (o *owner) isPresent(ip netip.Addr) bool { return o.present[ip] }
 
+// keepDeadlines closes the kernel's deadlines of sessions that are not in use.
+func (o *owner) keepDeadlines() {
+	if err := o.shield.keep(o.slots); err != nil {
+		o.again("deadlines of former sessions are not closed", err)
+	}
+}
+
 // note logs what happened to the sessions. It runs after the addresses are
 // as they should be.
 func (o *owner) note(now lease.Time) {
 	if late := o.renewer.paused.Swap(0); late > 0 {
 		o.journal.warn("this process stood still", "for", time.Duration(late).Round(time.Millisecond))
+		o.stalls.add(stall{lasted: time.Duration(late), ended: now}, o.config.TTL)
 	}
 	lapsed, proven := o.book.Note(o.moment(now), o.read && len(o.present) == 0)
 	if lapsed {
@@ -259,12 +280,15 @@ func (o *owner) adopt() {
 		return
 	}
 	for _, a := range adopted {
-		o.slots[a.Session.ID] = newSlot(a.Session)
+		o.slots[a.Session.ID] = o.slotFor(a.Session)
 	}
 	o.setGuard() // before the deadlines are watched
 	for _, a := range adopted {
 		s := o.slots[a.Session.ID]
 		s.deadline.Store(int64(a.Deadline))
+		if o.shield.deadlines != nil && o.shield.deadlines.Deadline(s.ID) < a.Deadline {
+			s.store(a.Deadline) // proven, and what was pinned is gone
+		}
 		o.start(s, a.Deadline)
 	}
 	o.fitness.unsure = true
@@ -310,6 +334,7 @@ func (o *owner) deadlineMoved() bool {
 // save writes the session file, and makes ready to be sent what waits for that. It
 // returns false if that did not work.
 func (o *owner) save() bool {
+	fault.Point(fault.Save)
 	f := o.book.File(o.slots)
 	if err := o.state.save(f); err != nil {
 		o.book.NotStored()

@@ -1,6 +1,7 @@
 package vipagent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,6 +31,10 @@ func (o *owner) raise(d decision, ops []vip.Op) {
 	}
 	for _, op := range adds {
 		o.expect(op, d.session[op.Set])
+	}
+	if err := o.shield.check(); err != nil {
+		o.addFailed(adds, err)
+		return
 	}
 	o.save() // so that a successor knows them; else it would take them down
 	for piece := range slices.Chunk(adds, chunk) {
@@ -63,16 +68,18 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 		}
 		until = min(until, o.book.ActUntil(session, o.slots))
 	}
+	if err := o.shield.guard(addresses); err != nil {
+		o.addFailed(ops, err)
+		return true
+	}
 	valid, _ := vip.Lifetime(until.Sub(now), len(o.wanted), 0)
 	err := o.edges.Kernel.Add(addresses, valid)
 	for _, op := range ops {
 		o.book.Confirm(op.Address.IP(), err == nil)
-		if after := o.now(); !o.mayAct(o.upAt(op.Address.IP()).Session, after) {
-			if err := o.edges.Kernel.Remove(addresses); err != nil {
-				o.again("addresses are not down", err)
-			}
-			return false
-		}
+	}
+	if !o.allMayAct(addresses) {
+		o.takeBack(addresses)
+		return false
 	}
 	if err != nil {
 		o.addFailed(ops, err)
@@ -81,12 +88,37 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 	if len(addresses) == 0 {
 		return true
 	}
+	if err := o.shield.pass(o.passes(addresses)); err != nil {
+		o.takeBack(addresses)
+		o.addFailed(ops, err)
+		return true
+	}
+	if !o.allMayAct(addresses) {
+		o.takeBack(addresses)
+		return false
+	}
 	if err := o.edges.Kernel.Announce(addresses); err != nil {
 		o.journal.warn("not announced", "err", err)
 	}
 	o.refresher.Refreshed(time.Duration(now), valid, addresses)
 	o.announcer.raised(now, addresses)
 	return true
+}
+
+// takeBack takes down what should not have been raised.
+func (o *owner) takeBack(addresses []vip.Address) {
+	if err := errors.Join(o.shield.shut(addresses), o.edges.Kernel.Remove(addresses)); err != nil {
+		o.again("addresses are not down", err)
+	}
+}
+
+// passes says under which leases each of the addresses may pass.
+func (o *owner) passes(addresses []vip.Address) []vip.Pass {
+	out := make([]vip.Pass, len(addresses))
+	for i, a := range addresses {
+		out[i] = o.passFor(a.IP())
+	}
+	return out
 }
 
 // thoseUp reads back which of the addresses are up.

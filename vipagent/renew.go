@@ -25,7 +25,7 @@ const (
 	// A round that has proven no deadline is repeated so many times in the interval
 	// of rounds.
 	repeats = 3
-	// pauseNoted is how late a round must be to be reported as a pause.
+	// pauseNoted is how late a round must be to be logged as a pause.
 	pauseNoted = 100 * time.Millisecond
 )
 
@@ -36,7 +36,8 @@ type renewer struct {
 	every     time.Duration
 	clock     Clock
 	datagrams Datagrams
-	wake      func() // the owner; never blocks
+	wake      func()                         // the owner; never blocks
+	fence     func(uint64) lease.FenceReport // nil: nothing is told of it
 	process   uint64
 
 	commands chan func()
@@ -272,7 +273,10 @@ func (r *renewer) round() {
 			continue
 		}
 		r.begin(h, t0)
-		proven := !h.holder.Lapsed(t0)
+		renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Proven: !h.holder.Lapsed(t0)}
+		if r.fence != nil {
+			renewal.Fence = r.fence(h.slot.ID)
+		}
 		for _, name := range r.names {
 			// It answers only for the configuration that it has itself. To one
 			// that has told none yet, the newest known is the best guess; a
@@ -281,7 +285,7 @@ func (r *renewer) round() {
 			if !ok {
 				conf = r.newest
 			}
-			renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Configuration: conf.Index, Proven: proven}
+			renewal.Configuration = conf.Index
 			_ = r.datagrams.Send(name, renewal.Marshal(&h.slot.Secret)) // lost like any datagram
 		}
 	}

@@ -169,6 +169,30 @@ func TestNotAdopted(t *testing.T) {
 	}
 }
 
+// A session that is not adopted is not closed before what it left behind is down:
+// closing it would free that for others.
+func TestNothingIsClosedBeforeTheSweepWorked(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		a.tell("a", 41, held("web", session1, 41, "10.0.0.5/24@7"))
+		a.kill()
+		w.take()
+		time.Sleep(1200 * time.Millisecond) // it has lapsed
+		w.set(func() { w.fail["remove"] = func() error { return errTest } })
+		b := w.start()
+		b.tellAll(42)
+		time.Sleep(500 * time.Millisecond)
+		w.expect()
+		w.expectUp("10.0.0.5")
+		w.set(func() { delete(w.fail, "remove") })
+		time.Sleep(50 * time.Millisecond)
+		if got := w.take(); len(got) < 2 || got[0] != "remove 10.0.0.5" || !slices.Contains(got, "close 101") {
+			t.Errorf("done: %q", got)
+		}
+		b.end()
+	})
+}
+
 func TestUnusableSessionFile(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "cut": `{"version":1,"host":"h"`, "other version": `{"version":2}`, "unknown key": `{"version":1,"x":1}`,

@@ -86,7 +86,7 @@ func (o *owner) openSession(now lease.Time) {
 	// Conditions first, then the first renewal: a host becomes eligible by
 	// renewing, and should not be chosen for what it cannot hold.
 	f := newFitness()
-	f.health, f.obstacles = o.fitness.health, o.fitness.obstacles
+	f.health, f.obstacles, f.unfit = o.fitness.health, o.fitness.obstacles, o.fitness.unfit
 	conditions := f.unreported(now, o.concerned())
 	o.call(callLimit+reportFirst, func(ctx context.Context) func() {
 		opening, cancel := context.WithTimeout(ctx, callLimit)
@@ -127,7 +127,7 @@ func (o *owner) opened(s lease.Session, told []*pb.Condition) {
 		o.fitness.told(now, told)
 	case tenure.Replacement:
 	}
-	o.slots[s.ID] = newSlot(s)
+	o.slots[s.ID] = o.slotFor(s)
 	o.start(o.slots[s.ID], 0)
 	o.journal.info("session opened", "session", s.ID, "ttl", s.TTL)
 }
@@ -149,6 +149,9 @@ func (o *owner) sendRebind(now lease.Time) {
 			o.book.CancelRebind()
 			return
 		}
+	}
+	if !o.align() {
+		return // the kernel must ask for both deadlines before it is sent
 	}
 	o.tasks.rebind = true
 	old, replacement := o.book.Current().ID, o.book.Next().ID
@@ -223,6 +226,7 @@ func (o *owner) shutDown() error {
 	for _, s := range ended {
 		o.retire(s.ID)
 	}
+	o.keepDeadlines() // zero
 	if err := o.state.remove(); err != nil {
 		return fmt.Errorf("stop: %w", err) // not closed: a successor could adopt it
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
 )
 
 // slot is one session as the goroutines of the agent share it. Each session has
@@ -16,12 +17,14 @@ type slot struct {
 	deadline atomic.Int64
 	fenced   atomic.Bool // some coordinator has marked it
 	retired  atomic.Bool // never acts again, whatever is still answered
+	// store sets the deadline in the kernel.
+	store func(lease.Time)
 	// ahead is told when a lapsed deadline lies ahead again.
 	ahead chan struct{}
 }
 
 func newSlot(s lease.Session) *slot {
-	return &slot{Session: s, ahead: make(chan struct{}, 1)}
+	return &slot{Session: s, ahead: make(chan struct{}, 1), store: func(lease.Time) {}}
 }
 
 // until returns the deadline, 0 if there is none.
@@ -43,9 +46,14 @@ func (s slots) Lease(session uint64) (deadline lease.Time, fenced bool) {
 	return 0, false
 }
 
-// publish makes a proven deadline known. It is the first thing that is done
-// with it; the kernel's fence belongs here, before everything else.
+// publish makes a proven deadline known, to the kernel before anybody else: it
+// is the first thing that is done with it.
 func (s *slot) publish(now, deadline lease.Time) {
+	if s.retired.Load() {
+		return
+	}
+	fault.Point(fault.Store)
+	s.store(deadline)
 	before := s.deadline.Swap(int64(deadline))
 	if lease.Time(before) <= now.Add(guardMax(s.TTL)) {
 		select {

@@ -57,6 +57,16 @@ func openStateDir(dir string) (*stateDir, error) {
 	return &stateDir{dir, f, tmpfs}, nil
 }
 
+// Exclude keeps agents from running with the state directory until release is
+// called. The error wraps [ErrLocked] if one runs.
+func Exclude(dir string) (release func() error, err error) {
+	d, err := openStateDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return d.close, nil
+}
+
 func (d *stateDir) close() error { return d.lock.Close() }
 
 // load returns the session file; nil if there is none. A file that cannot be

@@ -9,6 +9,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/vipagent/fault"
 	"holdfast/vipagent/tenure"
 )
 
@@ -120,6 +121,7 @@ func (o *owner) settle(now lease.Time) {
 	o.sendReleases(now)
 	o.sendRemovals(now)
 	o.sendConditions(now)
+	o.sendStall(now)
 	o.openSession(now)
 	o.sendRebind(now)
 	o.sendCloses(now)
@@ -157,6 +159,7 @@ func (o *owner) sendReleases(now lease.Time) {
 	for session, r := range requests {
 		ks := batch[session]
 		o.call(callLimit, func(ctx context.Context) func() {
+			fault.Point(fault.Send)
 			_, err := o.edges.Grants.Release(ctx, r)
 			return func() { o.released(r, ks, err) }
 		})

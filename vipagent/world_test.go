@@ -43,6 +43,7 @@ type world struct {
 
 	mu       sync.Mutex
 	skew     time.Duration // added to the clock: the host was suspended
+	slow     time.Duration // the agent stands still for so long before each look at the clock
 	kernel   map[vip.Address]vip.Actual
 	links    map[string]bool
 	subnets  map[netip.Prefix]string
@@ -61,6 +62,7 @@ type world struct {
 	firstAt  map[lease.Round]lease.Time // when the first datagram of a round left
 	next     uint64                     // session id
 	index    uint64                     // highest that a view had
+	fence    *worldFence                // nil: the host has none
 	log      *logBuffer
 }
 
@@ -197,7 +199,14 @@ func (w *world) start(change ...func(*Config)) *agent {
 		f(&c)
 	}
 	a := &agent{w: w, views: make(chan *pb.View, 64), done: make(chan error, 1)}
-	p, err := Open(c, Edges{a, a, a, a, a, a, a})
+	e := Edges{Kernel: a, Links: a, Sessions: a, Grants: a, Views: a, Datagrams: a, Clock: a}
+	if w.fence != nil {
+		f := &fenceOf{agent: a, worldFence: w.fence}
+		e.Shield = func() (Shield, error) {
+			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }, Report: w.fence.report}, w.fence.fails["open"]
+		}
+	}
+	p, err := Open(c, e)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -416,7 +425,12 @@ func (a *agent) InterfacesFor(ps []netip.Prefix) ([]string, error) {
 
 // clock
 
-func (a *agent) Now() lease.Time { return a.w.now() }
+func (a *agent) Now() lease.Time {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	a.w.skew += a.w.slow
+	return a.w.nowLocked()
+}
 
 func (a *agent) SleepUntil(ctx context.Context, t lease.Time) error {
 	timer := time.NewTimer(t.Sub(a.w.now()))
@@ -543,6 +557,11 @@ func (a *agent) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest)
 		what += fmt.Sprintf(" %s@%d", x.Address, x.Claim)
 	}
 	return &pb.ConfirmRemovalReply{}, a.rpc(ctx, "confirm", what)
+}
+
+func (a *agent) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	return &pb.ReportStallReply{}, a.rpc(ctx, "stall", fmt.Sprintf("stall %d: %v, %v ago, %d more", r.Session,
+		time.Duration(r.LastedMs)*time.Millisecond, time.Duration(r.EndedMsAgo)*time.Millisecond, r.More))
 }
 
 func (a *agent) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {

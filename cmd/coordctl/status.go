@@ -70,9 +70,9 @@ func (t *tool) statusTable(w io.Writer, s *pb.StatusReply) {
 	}
 	columns(w, rows...)
 
-	rows = []string{row("\nAGENT", "STATE", "RENEWED", "TTL", "HOLDS", "NOTE")}
+	rows = []string{row("\nAGENT", "STATE", "RENEWED", "TTL", "FENCE", "HOLDS", "NOTE")}
 	for _, a := range s.Agents {
-		rows = append(rows, row(a.Host, t.agentState(a), ago(a.RenewedMsAgo), ttl(a.TtlMs), dash(shorten(a.Holds, wide)), dash(agentNote(a))))
+		rows = append(rows, row(a.Host, t.agentState(a), ago(a.RenewedMsAgo), ttl(a.TtlMs), t.fenceText(a), dash(shorten(a.Holds, wide)), dash(agentNote(a))))
 	}
 	columns(w, rows...)
 
@@ -153,6 +153,32 @@ func (t *tool) agentState(a *pb.AgentStatus) string {
 		return t.paint(yellow, "drained")
 	}
 	return t.paint(green, "live")
+}
+
+// fenceText is what the agent says that its kernel holds: "ebpf, 830ms left, 12
+// dropped".
+func (t *tool) fenceText(a *pb.AgentStatus) string {
+	switch a.Fence {
+	case "":
+		return "-"
+	case "none":
+		return t.paint(yellow, a.Fence)
+	case "refused":
+		return t.paint(red, "self-check failed")
+	}
+	kind := a.Fence
+	if kind != "ebpf" {
+		kind = t.paint(yellow, kind)
+	}
+	end := "closed"
+	if a.FenceLeftMs > 0 {
+		end = left(a.FenceLeftMs) + " left"
+	}
+	text := fmt.Sprintf("%s, %s, %d dropped", kind, end, a.FenceDropped)
+	if t.format == "wide" {
+		text += ", on " + plural(int(a.FenceInterfaces), "interface")
+	}
+	return text
 }
 
 func agentNote(a *pb.AgentStatus) string {

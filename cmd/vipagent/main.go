@@ -8,4 +8,9 @@ import (
 	"holdfast/cmd/internal/daemon"
 )
 
-func main() { os.Exit(daemon.Main(daemon.AgentFile(), os.Args[1:], run)) }
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "fence" {
+		os.Exit(fenceCommand(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	os.Exit(daemon.Main(daemon.AgentFile().WithJanitor(janitor), os.Args[1:], run))
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -72,9 +73,12 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 		Host: cfg.Host, TTL: cfg.TTL, Renew: cfg.Renew, StateDir: cfg.StateDir, BootID: boot,
 		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces, Logger: p.log,
 	}, vipagent.Edges{
-		Kernel: p.kernel, Links: links{p.kernel}, Sessions: p.sessions, Grants: p.sessions, Views: p.sessions,
-		Datagrams: datagrams{p.gossip}, Clock: clock{},
+		Kernel: p.kernel, Shield: shield(cfg, p.kernel, p.log), Links: links{p.kernel},
+		Sessions: p.sessions, Grants: p.sessions, Views: p.sessions, Datagrams: datagrams{p.gossip}, Clock: clock{},
 	})
+	if errors.Is(err, vipagent.ErrLocked) {
+		return daemon.Final(err)
+	}
 	return err
 }
 

@@ -145,6 +145,10 @@ func (s *sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionReq
 	return onLeader(ctx, s.server, r, s.c.ReportCondition, bySessions(pb.SessionsClient.ReportCondition))
 }
 
+func (s *sessions) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	return onLeader(ctx, s.server, r, s.c.ReportStall, bySessions(pb.SessionsClient.ReportStall))
+}
+
 func (s *sessions) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
 	return onLeader(ctx, s.server, r, s.c.Rebind, bySessions(pb.SessionsClient.Rebind))
 }

@@ -55,6 +55,13 @@ func (s *Sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionReq
 	})
 }
 
+// ReportStall reports that this agent did not run for a time.
+func (s *Sessions) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
+	return call(ctx, s, "report stall", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportStallReply, error) {
+		return c.ReportStall(ctx, r)
+	})
+}
+
 // Rebind moves the grants of one session to another.
 func (s *Sessions) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
 	return call(ctx, s, "rebind", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.RebindReply, error) {

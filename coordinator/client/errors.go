@@ -30,7 +30,7 @@ func asRefused(err error) (*RefusedError, bool) {
 		return nil, false
 	}
 	switch s.Code() {
-	case codes.NotFound, codes.InvalidArgument, codes.Aborted, codes.FailedPrecondition, codes.AlreadyExists:
+	case codes.NotFound, codes.InvalidArgument, codes.Aborted, codes.FailedPrecondition, codes.AlreadyExists, codes.Unimplemented:
 		return &RefusedError{s.Code(), s.Message()}, true
 	}
 	return nil, false

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"time"
 )
 
 // Both datagrams begin and end alike; numbers are big endian:
@@ -15,8 +16,15 @@ import (
 //	+--------+---------+------+---------+---------+----------+---------------+ - - - +-----+
 //	    2         1       1        8         8         8            8                  16
 //
-// A renewal (kind 1) has one byte of flags more, of which 1 is "proven". An answer
-// (kind 2) has
+// A renewal (kind 1) has one byte of flags more, of which 1 is "proven". A renewal of
+// version 2 has a report of the kernel's fence behind it:
+//
+//	+-------+------+------------+-----------------+---------+
+//	| flags | kind | interfaces | time left in ns | dropped |
+//	+-------+------+------------+-----------------+---------+
+//	    1      1         2         8, signed           8
+//
+// where the kind is not 0. An answer (kind 2, version 1) has
 //
 //	+-------+--------+-------------------+
 //	| flags | length | coordinator       |
@@ -29,15 +37,19 @@ import (
 const (
 	magic0, magic1 = 'H', 'F'
 	version        = 1
+	versionReport  = 2 // of a renewal with a report
 	kindRenewal    = 1
 	kindAnswer     = 2
 	flagProven     = 1 // of a renewal
 	flagFenced     = 1 // of an answer
 
 	headerSize = 36
+	reportSize = 1 + 2 + 8 + 8
 	macSize    = 16
-	// RenewalSize is the size of a renewal datagram in bytes.
-	RenewalSize = headerSize + 1 + macSize
+	// RenewalSize is the size of a renewal datagram without a report in bytes,
+	// MaxRenewalSize that of one with a report.
+	RenewalSize    = headerSize + 1 + macSize
+	MaxRenewalSize = RenewalSize + reportSize
 	// MaxName is the longest name of a coordinator in bytes.
 	MaxName = 64
 	// MaxAnswerSize is the size of the largest answer datagram in bytes.
@@ -63,23 +75,77 @@ type Renewal struct {
 	// It is evidence for those who look for a holder (leader rule 1) and no part
 	// of any promise.
 	Proven bool
+	// Fence is for people alone: no promise, deadline or agreement looks at it.
+	Fence FenceReport
 }
 
-// Append appends the datagram, RenewalSize bytes, to b.
+// FenceKind says what ends an agent's addresses in its kernel.
+type FenceKind uint8
+
+const (
+	// FenceUntold: the agent does not say.
+	FenceUntold FenceKind = iota
+	// FenceNone: nothing does, as the operator wants it.
+	FenceNone
+	// FenceNFT is a set of nftables with timeouts, the weaker one.
+	FenceNFT
+	// FenceEBPF is a program with an absolute deadline.
+	FenceEBPF
+	// FenceRefused: the fence's self-check has failed, and the agent holds nothing.
+	FenceRefused
+)
+
+// String is a lower-case word, "" for FenceUntold.
+func (k FenceKind) String() string {
+	switch k {
+	case FenceUntold:
+		return ""
+	case FenceNone:
+		return "none"
+	case FenceNFT:
+		return "nft"
+	case FenceEBPF:
+		return "ebpf"
+	case FenceRefused:
+		return "refused"
+	}
+	return "unknown"
+}
+
+// FenceReport is what an agent says of its kernel's fence, as it was read back when
+// the renewal was sent. The zero value says nothing.
+type FenceReport struct {
+	Kind       FenceKind
+	Interfaces uint16        // that are guarded
+	Left       time.Duration // of the session's deadline in the kernel; negative: past
+	Dropped    uint64        // packets refused in all
+}
+
+// Append appends the datagram to b: RenewalSize bytes, or MaxRenewalSize if it has a
+// report.
 func (r Renewal) Append(b []byte, secret *[32]byte) []byte {
 	start := len(b)
 	b = appendHeader(b, kindRenewal, r.Session, r.Round, r.Configuration)
+	if r.Fence.Kind != FenceUntold {
+		b[start+2] = versionReport
+	}
 	var flags byte
 	if r.Proven {
 		flags = flagProven
 	}
 	b = append(b, flags)
+	if f := r.Fence; f.Kind != FenceUntold {
+		b = append(b, byte(f.Kind))
+		b = binary.BigEndian.AppendUint16(b, f.Interfaces)
+		b = binary.BigEndian.AppendUint64(b, uint64(f.Left))
+		b = binary.BigEndian.AppendUint64(b, f.Dropped)
+	}
 	return appendMAC(b, start, secret)
 }
 
 // Marshal returns the datagram.
 func (r Renewal) Marshal(secret *[32]byte) []byte {
-	return r.Append(make([]byte, 0, RenewalSize), secret)
+	return r.Append(make([]byte, 0, MaxRenewalSize), secret)
 }
 
 // UnverifiedRenewal is a datagram that looks like a renewal. Session tells whose
@@ -92,7 +158,14 @@ type UnverifiedRenewal struct {
 // ParseRenewal looks at a datagram, which must not be changed until it is verified.
 // The error is ErrDatagram.
 func ParseRenewal(b []byte) (UnverifiedRenewal, error) {
-	if len(b) != RenewalSize || !hasHeader(b, kindRenewal) || b[headerSize]&^flagProven != 0 {
+	var ok bool
+	switch len(b) {
+	case RenewalSize:
+		ok = hasHeader(b, version, kindRenewal)
+	case MaxRenewalSize:
+		ok = hasHeader(b, versionReport, kindRenewal) && b[headerSize+1] != byte(FenceUntold)
+	}
+	if !ok || b[headerSize]&^flagProven != 0 {
 		return UnverifiedRenewal{}, ErrDatagram
 	}
 	return UnverifiedRenewal{Session: binary.BigEndian.Uint64(b[4:]), raw: b}, nil
@@ -106,6 +179,12 @@ func (u UnverifiedRenewal) Verify(secret *[32]byte) (Renewal, error) {
 	var r Renewal
 	r.Session, r.Round, r.Configuration = header(u.raw)
 	r.Proven = u.raw[headerSize] == flagProven
+	if f := u.raw[headerSize+1:]; len(f) == reportSize+macSize {
+		r.Fence = FenceReport{
+			Kind: FenceKind(f[0]), Interfaces: binary.BigEndian.Uint16(f[1:]),
+			Left: time.Duration(binary.BigEndian.Uint64(f[3:])), Dropped: binary.BigEndian.Uint64(f[11:]),
+		}
+	}
 	return r, nil
 }
 
@@ -151,7 +230,7 @@ type UnverifiedAnswer struct {
 // ParseAnswer looks at a datagram, which must not be changed until it is verified.
 // The error is ErrDatagram.
 func ParseAnswer(b []byte) (UnverifiedAnswer, error) {
-	if len(b) < headerSize+2+1+macSize || len(b) > MaxAnswerSize || !hasHeader(b, kindAnswer) {
+	if len(b) < headerSize+2+1+macSize || len(b) > MaxAnswerSize || !hasHeader(b, version, kindAnswer) {
 		return UnverifiedAnswer{}, ErrDatagram
 	}
 	flags, name := b[headerSize], int(b[headerSize+1])
@@ -182,7 +261,7 @@ func appendHeader(b []byte, kind byte, session uint64, r Round, configuration ui
 	return binary.BigEndian.AppendUint64(b, configuration)
 }
 
-func hasHeader(b []byte, kind byte) bool {
+func hasHeader(b []byte, version, kind byte) bool {
 	return b[0] == magic0 && b[1] == magic1 && b[2] == version && b[3] == kind
 }
 

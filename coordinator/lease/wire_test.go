@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/coordinator/lease"
 )
@@ -45,6 +46,16 @@ var goldenRenewals = []struct {
 	{"proven", lease.Renewal{Session: 7, Round: lease.Round{Process: 8, Sequence: 9}, Configuration: 10, Proven: true},
 		"4846 01 01 0000000000000007 0000000000000008 0000000000000009 000000000000000a 01",
 		"af52ef0f35cfe0ed99cd443fad544af7"},
+	{"with a report", lease.Renewal{Session: 7, Round: lease.Round{Process: 8, Sequence: 9}, Configuration: 10, Proven: true,
+		Fence: lease.FenceReport{Kind: lease.FenceEBPF, Interfaces: 2, Left: 830 * time.Millisecond, Dropped: 12}},
+		"4846 02 01 0000000000000007 0000000000000008 0000000000000009 000000000000000a 01 03 0002 000000003178cb80 000000000000000c",
+		"d3cf15e3f7f2c90d4e6ac5cb05b74dfd"},
+	{"report of a deadline past", lease.Renewal{Fence: lease.FenceReport{Kind: lease.FenceNone, Left: -1}},
+		"4846 02 01 0000000000000000 0000000000000000 0000000000000000 0000000000000000 00 01 0000 ffffffffffffffff 0000000000000000",
+		"a2e9aefa2d706bb55784598d9a8ac97f"},
+	{"report of a kind from the future", lease.Renewal{Fence: lease.FenceReport{Kind: 255, Interfaces: 65535, Left: 1<<63 - 1, Dropped: 1<<64 - 1}},
+		"4846 02 01 0000000000000000 0000000000000000 0000000000000000 0000000000000000 00 ff ffff 7fffffffffffffff ffffffffffffffff",
+		"0f44fcd0f01f94c7d8a6906e7a4605e3"},
 	{"large", lease.Renewal{Session: 1 << 63, Round: lease.Round{Process: 0x0102030405060708, Sequence: 1<<64 - 1}, Configuration: 1 << 32},
 		"4846 01 01 8000000000000000 0102030405060708 ffffffffffffffff 0000000100000000 00",
 		"52cf3c13b0b0c89b415b5c08235193a7"},
@@ -71,7 +82,7 @@ func TestGoldenRenewals(t *testing.T) {
 	for _, c := range goldenRenewals {
 		t.Run(c.name, func(t *testing.T) {
 			want := unhex(t, c.hex+c.mac)
-			if got := c.r.Marshal(&secret); !bytes.Equal(got, want) || len(got) != lease.RenewalSize {
+			if got := c.r.Marshal(&secret); !bytes.Equal(got, want) || len(got) != lease.RenewalSize && len(got) != lease.MaxRenewalSize {
 				t.Fatalf("got  %x\nwant %x", got, want)
 			}
 			if !bytes.Equal(sign(unhex(t, c.hex), secret), want) {
@@ -174,28 +185,34 @@ func refuseDistorted(t *testing.T, good []byte, read func([]byte, *[32]byte) err
 func TestMalformed(t *testing.T) {
 	head := func(kind string) string { return "4846 01" + kind + strings.Repeat("00", 32) }
 	for name, b := range map[string]string{
-		"empty":                  "",
-		"only a MAC":             strings.Repeat("00", 16),
-		"magic":                  "4845 01 01" + strings.Repeat("00", 32),
-		"version 0":              "4846 00 01" + strings.Repeat("00", 32),
-		"version 2":              "4846 02 02" + strings.Repeat("00", 32) + "00 01 61",
-		"kind 0":                 head("00"),
-		"kind 3":                 head("03"),
-		"renewal, no flags":      head("01"),
-		"renewal with more":      head("01") + "00 00",
-		"renewal, unknown flag":  head("01") + "02",
-		"renewal, flags 3":       head("01") + "03",
-		"renewal, flag 128":      head("01") + "80",
-		"answer, no name":        head("02"),
-		"answer, empty":          head("02") + "00 00",
-		"answer, empty and more": head("02") + "00 00 61",
-		"answer, name too short": head("02") + "00 02 61",
-		"answer, name too long":  head("02") + "00 01 6161",
-		"answer, 65 bytes":       head("02") + "00 41" + strings.Repeat("61", 65),
-		"answer, length 255":     head("02") + "00 ff 61",
-		"answer, unknown flag":   head("02") + "02 01 61",
-		"answer, flags 3":        head("02") + "03 01 61",
-		"answer, flag 128":       head("02") + "80 01 61",
+		"empty":                      "",
+		"only a MAC":                 strings.Repeat("00", 16),
+		"magic":                      "4845 01 01" + strings.Repeat("00", 32),
+		"version 0":                  "4846 00 01" + strings.Repeat("00", 32),
+		"version 2":                  "4846 02 02" + strings.Repeat("00", 32) + "00 01 61",
+		"kind 0":                     head("00"),
+		"kind 3":                     head("03"),
+		"renewal, no flags":          head("01"),
+		"renewal with more":          head("01") + "00 00",
+		"renewal, report cut":        head("01") + "00 03 0002 000000003178cb80 0000000000000c",
+		"renewal, report, version 1": head("01") + "00 03 0002 000000003178cb80 000000000000000c",
+		"renewal, version 2, none":   "4846 02 01" + strings.Repeat("00", 32) + "00",
+		"renewal, report of nothing": "4846 02 01" + strings.Repeat("00", 32) + "00 00 0002 000000003178cb80 000000000000000c",
+		"renewal, report, flags 2":   "4846 02 01" + strings.Repeat("00", 32) + "02 03 0002 000000003178cb80 000000000000000c",
+		"renewal, version 3, report": "4846 03 01" + strings.Repeat("00", 32) + "00 03 0002 000000003178cb80 000000000000000c",
+		"renewal, unknown flag":      head("01") + "02",
+		"renewal, flags 3":           head("01") + "03",
+		"renewal, flag 128":          head("01") + "80",
+		"answer, no name":            head("02"),
+		"answer, empty":              head("02") + "00 00",
+		"answer, empty and more":     head("02") + "00 00 61",
+		"answer, name too short":     head("02") + "00 02 61",
+		"answer, name too long":      head("02") + "00 01 6161",
+		"answer, 65 bytes":           head("02") + "00 41" + strings.Repeat("61", 65),
+		"answer, length 255":         head("02") + "00 ff 61",
+		"answer, unknown flag":       head("02") + "02 01 61",
+		"answer, flags 3":            head("02") + "03 01 61",
+		"answer, flag 128":           head("02") + "80 01 61",
 	} {
 		t.Run(name, func(t *testing.T) {
 			signed := sign(unhex(t, b), secret)

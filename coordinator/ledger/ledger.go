@@ -59,6 +59,7 @@ type Renewed struct {
 	Send    bool      // the answer may be sent
 	Revived bool      // the session had no lease, as far as was known here, and has one now
 	Verdict lease.Verdict
+	Fence   lease.FenceReport // what the agent says of its fence, for people
 }
 
 // Renew takes a renewal as it came, when the clock stood at now or before
@@ -85,7 +86,7 @@ func (l *Ledger) RenewVerified(now lease.Time, st *fsm.State, r lease.Renewal) R
 	}
 	wasProven, _ := l.Proven(now, r.Session)
 	answer, verdict := l.Voter.Renew(now, LeaseOf(s), r)
-	out := Renewed{Answer: answer, Secret: &s.Secret, Send: verdict.Send(), Verdict: verdict}
+	out := Renewed{Answer: answer, Secret: &s.Secret, Send: verdict.Send(), Verdict: verdict, Fence: r.Fence}
 	if proven, _ := l.Proven(now, r.Session); proven && !wasProven && out.Send {
 		out.Revived = true
 	}

@@ -61,6 +61,7 @@ func withStage(ctx context.Context, r *report, ttl time.Duration, f func(*scenar
 		s := &scenario.Stage{
 			Cluster: cluster, Set: setName, TTL: ttl,
 			VIPs: []netip.Addr{netip.MustParseAddr(vip4), netip.MustParseAddr(vip6)},
+			Weak: cluster.Weak(ctx) != "",
 		}
 		if s.Recorder, err = n.StartRecorder(0, s.VIPs...); err != nil {
 			return err

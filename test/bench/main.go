@@ -1,9 +1,11 @@
 // Command bench measures what the README promises, on a network of its own:
-// the faults of a holder, a takeover of a thousand virtual IPs, and the cost of
-// many agents. It prints markdown tables; each figure has beside it how long
-// the machine held the measurement itself up.
+// the same faults on Holdfast and on keepalived, the faults of a holder, a
+// takeover of a thousand virtual IPs, and the cost of many agents. It prints
+// markdown tables; each figure has beside it how long the machine held the
+// measurement itself up.
 //
-// It needs neither root nor any program but those that `make build` makes.
+// It needs neither root nor any program but those that `make build` makes, and
+// keepalived for the part that compares.
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"holdfast/test/lab"
 )
@@ -27,6 +30,7 @@ var parts = []struct {
 	name string
 	run  func(context.Context, *report) error
 }{
+	{"sidebyside", measureSideBySide},
 	{"faults", measureFaults},
 	{"quick", measureQuickProfile},
 	{"vips", measureManyVIPs},
@@ -38,6 +42,9 @@ type options struct {
 	only, scenarios string
 	runs, lossRuns  int
 	agents          int
+	otherRuns       int
+	frozen          time.Duration
+	check           bool
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -77,10 +84,13 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.bin, "bin", filepath.Dir(exe), "directory of the built programs")
 	f.StringVar(&o.out, "out", "", "write the report to this file as well")
 	f.StringVar(&o.logs, "logs", "", "directory for the daemons' logs (default: temporary ones, removed when all is well)")
-	f.StringVar(&o.only, "only", "", "parts to measure, separated by commas: faults, quick, vips, agents (default: all)")
+	f.StringVar(&o.only, "only", "", "parts to measure, separated by commas: sidebyside, faults, quick, vips, agents (default: all)")
 	f.StringVar(&o.scenarios, "scenarios", "", "measure only these faults, separated by commas")
 	f.IntVar(&o.runs, "runs", 5, "runs of each fault")
 	f.IntVar(&o.lossRuns, "loss-runs", 10, "runs of random loss, 20 s each")
+	f.IntVar(&o.otherRuns, "other-runs", 3, "runs of each fault but power-off beside keepalived")
+	f.DurationVar(&o.frozen, "frozen", 6*time.Second, "how long a daemon stays frozen, and packets get lost, beside keepalived")
+	f.BoolVar(&o.check, "check", false, "exit with 1 if what is promised beside keepalived does not hold")
 	f.IntVar(&o.agents, "agents", 500, "simulated agents")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -99,7 +109,8 @@ func parse(args []string) (options, error) {
 // report is where the figures go, as they are measured.
 type report struct {
 	options
-	out io.Writer
+	out    io.Writer
+	broken []string // what was promised and does not hold
 }
 
 func (r *report) line(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
@@ -134,6 +145,9 @@ func measure(ctx context.Context, o options) (err error) {
 		if err := p.run(ctx, r); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
+	}
+	if o.check && len(r.broken) > 0 {
+		return fmt.Errorf("not held:\n  %s", strings.Join(r.broken, "\n  "))
 	}
 	return nil
 }

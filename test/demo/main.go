@@ -202,6 +202,10 @@ func setUp(ctx context.Context, o options, n *lab.Network, r *lab.Recorder, scre
 		Cluster: cluster, Recorder: r, Set: setName, TTL: o.ttl, Say: screen.say,
 		VIPs: []netip.Addr{netip.MustParseAddr(vip4), netip.MustParseAddr(vip6)},
 	}
+	if why := cluster.Weak(ctx); why != "" {
+		s.Weak = true
+		screen.line("the weaker fence: %s", why)
+	}
 	return s, s.Calm(ctx)
 }
 

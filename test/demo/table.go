@@ -59,10 +59,10 @@ func (s *screen) summary(rows []scenario.Row, took time.Duration) {
 		lingering = lingering || r.PromiseOverlapMS > 0
 	}
 	s.line("\ngap: longest time without an answer on the surviving side, probes each 2 ms; 0: no probe was lost.")
-	s.line("overlap: two hosts had the address, by their kernels, by their answers or by their claims on the wire; the longest counts.")
-	s.line("stall: how late the demo's own ticks were at worst; a figure may exceed its promise by what the machine itself was held up.")
+	s.line("overlap: two hosts answered for the address or claimed it on the wire; what only stands in a kernel's table is not seen by anybody.")
+	s.line("stall: how late the demo's own ticks were at worst; a gap may exceed its promise by what the machine itself was held up.")
 	if lingering {
-		s.line("an agent that is killed or frozen on a running host cannot take its address down: until the kernel fence lands, only the\naddress lifetime ends it, in whole seconds. Hence the promise of an overlap there.")
+		s.line("here the kernel allows no eBPF: the weaker fence cannot promise to the millisecond when a killed or frozen agent's address\nfalls silent. As root the demo uses the real one. Hence the promise of an overlap there.")
 	}
 	verdict := s.paint("32", "every promise kept")
 	if kept < len(rows) || len(rows) == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,26 @@ func TestAgentAdoptsAfterRestart(t *testing.T) {
 	if b, a := before.Vips[0], after.Vips[0]; a.Session != b.Session || a.Epoch != b.Epoch {
 		t.Errorf("before the restart: session %d, epoch %d; after it: %d, %d", b.Session, b.Epoch, a.Session, a.Epoch)
 	}
+}
+
+// The agent alone is killed: its guardian starts it at once, it adopts its session,
+// and no answer is lost.
+func TestAgentKilledAloneLosesNothing(t *testing.T) {
+	s, ctx := stage(t)
+	before, err := s.Cluster.Status(ctx)
+	check(t, err)
+	guardian := s.Cluster.Agent(s.Holder)
+	agent := guardian.Children()
+	runOn(ctx, t, s, scenario.AgentKilled())
+	after, err := s.Cluster.Status(ctx)
+	check(t, err)
+	if b, a := before.Vips[0], after.Vips[0]; a.Session != b.Session || a.Epoch != b.Epoch {
+		t.Errorf("before the kill: session %d, epoch %d; after it: %d, %d", b.Session, b.Epoch, a.Session, a.Epoch)
+	}
+	if now := guardian.Children(); len(now) != 1 || slices.Equal(now, agent) {
+		t.Errorf("agents before %v, after %v", agent, now)
+	}
+	check(t, logSays(guardian, "died and was started again"))
 }
 
 // An address that somebody deletes by hand is restored within 50 ms.

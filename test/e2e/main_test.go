@@ -71,10 +71,15 @@ func buildPrograms() error {
 	if err != nil {
 		return fmt.Errorf("find the directory of the programs: %w", err)
 	}
-	cmd := exec.Command("go", "build", "-o", bin+"/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	for _, args := range [][]string{
+		{"-o", bin + "/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl"},
+		{"-tags", "faultpoints", "-o", bin + "/faultpoints/", "holdfast/cmd/vipagent"},
+	} {
+		cmd := exec.Command("go", append([]string{"build"}, args...)...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the programs: %w\n%s", err, out)
+		}
 	}
 	return os.Setenv(binVariable, bin)
 }
@@ -87,7 +92,7 @@ func startShared() (*lab.Network, *scenario.Stage, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	stage, err := startStage(network, lab.ClusterConfig{TTL: time.Second})
+	stage, err := startStage(network, lab.ClusterConfig{TTL: time.Second, Disks: true})
 	if err != nil {
 		err = fmt.Errorf("%w (logs of the daemons: %s)", err, network.Dir)
 		return nil, nil, errors.Join(err, network.Close())
@@ -115,6 +120,7 @@ func startStage(n *lab.Network, config lab.ClusterConfig) (*scenario.Stage, erro
 		return nil, err
 	}
 	s := &scenario.Stage{Cluster: cluster, Recorder: recorder, Set: setName, TTL: config.TTL, VIPs: []netip.Addr{vip4, vip6}}
+	s.Weak = cluster.Weak(ctx) != ""
 	return s, s.Calm(ctx)
 }
 

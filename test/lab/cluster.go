@@ -25,6 +25,8 @@ type ClusterConfig struct {
 	Agents       []*Host       // nil: all hosts
 	Operator     *Host         // where coordctl runs; nil: the last client
 	Log          string        // log level of the daemons; "": info
+	Disks        bool          // the coordinators' disks can hang
+	Agent        string        // another build of vipagent; "": that in Bin
 }
 
 // Cluster is a set of real daemons in a network. Its methods are safe for
@@ -38,6 +40,8 @@ type Cluster struct {
 	coordinators map[*Host]*Process
 	agents       map[*Host]*Process
 	extra        map[*Host]string // more lines for a host's vipagent.yaml
+	disks        map[*Host]*Disk  // of the coordinators
+	ahead        map[*Host]time.Duration
 }
 
 // NewCluster prepares a cluster. Nothing runs yet.
@@ -51,6 +55,9 @@ func (n *Network) NewCluster(config ClusterConfig) *Cluster {
 	if config.Operator == nil {
 		config.Operator = n.Clients[len(n.Clients)-1]
 	}
+	if config.Agent == "" {
+		config.Agent = filepath.Join(config.Bin, "vipagent")
+	}
 	if config.Log == "" {
 		config.Log = "info"
 	}
@@ -63,6 +70,8 @@ func (n *Network) NewCluster(config ClusterConfig) *Cluster {
 		coordinators: make(map[*Host]*Process),
 		agents:       make(map[*Host]*Process),
 		extra:        make(map[*Host]string),
+		disks:        make(map[*Host]*Disk),
+		ahead:        make(map[*Host]time.Duration),
 	}
 }
 
@@ -112,14 +121,32 @@ gossip:
 log: {level: %s}
 tls: off
 `, h.Name, filepath.Join(h.Disk, "coordinator"), h.IPv4.Addr(), c.seeds(), c.key, c.config.Log)
-	p, err := c.startDaemon(h, "coordinator", text)
+	command, err := c.daemon(h, "coordinator", text)
+	if err != nil {
+		return nil, err
+	}
+	var p *Process
+	var d *Disk
+	if c.config.Disks {
+		p, d, err = h.StartOnDisk(command)
+	} else {
+		p, err = h.Start(command)
+	}
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.coordinators[h] = p
+	c.coordinators[h], c.disks[h] = p, d
 	return p, nil
+}
+
+// Disk returns what lies under the host's coordinator; nil when its disk cannot
+// hang.
+func (c *Cluster) Disk(h *Host) *Disk {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.disks[h]
 }
 
 // StartAgent starts the vipagent of a host.
@@ -138,7 +165,20 @@ tls: off
 	c.mu.Lock()
 	text += c.extra[h]
 	c.mu.Unlock()
-	p, err := c.startDaemon(h, "vipagent", text)
+	command, err := c.daemon(h, "vipagent", text)
+	if err != nil {
+		return nil, err
+	}
+	command.Path, command.Env = c.config.Agent, []string{FaultPointVariable + "=" + h.FaultPointFile()}
+	c.mu.Lock()
+	ahead := c.ahead[h]
+	c.mu.Unlock()
+	var p *Process
+	if ahead == 0 {
+		p, err = h.Start(command)
+	} else {
+		p, err = h.StartInTime(command, ahead)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +188,27 @@ tls: off
 	return p, nil
 }
 
+// AgentAhead puts the host's agent into a time namespace whose boot clock is so
+// much ahead, from its next start on; 0 ends it.
+func (c *Cluster) AgentAhead(h *Host, ahead time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead[h] = ahead
+}
+
+// SecondAgent starts another vipagent with the configuration of the host's own,
+// as somebody might by hand.
+func (c *Cluster) SecondAgent(h *Host) (*Process, error) {
+	return h.Start(Command{Name: "second-vipagent", Path: c.config.Agent, Args: []string{"--config", filepath.Join(h.Disk, "vipagent.yaml")}})
+}
+
+// FaultPointVariable names the file that tells an agent built with fault points
+// where to stop itself. Other builds do not look.
+const FaultPointVariable = "HOLDFAST_FAULTPOINT"
+
+// FaultPointFile is that file of the host's agent.
+func (h *Host) FaultPointFile() string { return filepath.Join(h.Disk, "faultpoint") }
+
 // AgentLines adds lines to the host's vipagent.yaml, from its next start on.
 func (c *Cluster) AgentLines(h *Host, yaml string) {
 	c.mu.Lock()
@@ -155,12 +216,13 @@ func (c *Cluster) AgentLines(h *Host, yaml string) {
 	c.extra[h] = yaml
 }
 
-func (c *Cluster) startDaemon(h *Host, program, config string) (*Process, error) {
+// daemon writes a daemon's configuration and says how to start it.
+func (c *Cluster) daemon(h *Host, program, config string) (Command, error) {
 	file := filepath.Join(h.Disk, program+".yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
+		return Command{}, fmt.Errorf("write configuration: %w", err)
 	}
-	return h.Start(Command{Name: program, Path: filepath.Join(c.config.Bin, program), Args: []string{"--config", file}})
+	return Command{Name: program, Path: filepath.Join(c.config.Bin, program), Args: []string{"--config", file}}, nil
 }
 
 // Coordinator returns the host's latest coordinator process, or nil.
@@ -177,22 +239,24 @@ func (c *Cluster) Agent(h *Host) *Process {
 	return c.agents[h]
 }
 
-// Repair brings back what a scenario broke: power, links, losses, the trunk,
-// frozen processes, and daemons that do not run. It waits until the cluster is
-// ready.
+// Repair is Revive, and waits until the cluster is ready.
 func (c *Cluster) Repair(ctx context.Context) error {
-	errs := []error{c.Network.Heal()}
-	for _, h := range c.Network.Hosts {
-		errs = append(errs, c.Network.Restore(h))
-		if h.IsOff() {
-			errs = append(errs, h.PowerOn())
-		}
-		errs = append(errs, c.Network.Join(h))
+	if err := c.Revive(); err != nil {
+		return err
 	}
-	if err := errors.Join(errs...); err != nil {
+	return c.WaitReady(ctx)
+}
+
+// Revive brings back what a scenario broke: power, links, losses, the trunk,
+// hanging disks, frozen processes, and daemons that do not run.
+func (c *Cluster) Revive() error {
+	if err := c.Network.Repair(); err != nil {
 		return err
 	}
 	for _, h := range c.config.Coordinators {
+		if d := c.Disk(h); d != nil {
+			d.Free()
+		}
 		if err := revive(h, c.Coordinator(h), c.StartCoordinator); err != nil {
 			return err
 		}
@@ -202,7 +266,7 @@ func (c *Cluster) Repair(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.WaitReady(ctx)
+	return nil
 }
 
 func revive(h *Host, p *Process, start func(*Host) (*Process, error)) error {

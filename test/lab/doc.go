@@ -19,6 +19,9 @@
 //     address, by three judges: the kernels' own address tables (netlink), the
 //     answers (stamped by the answering host's kernel on arrival), and the
 //     claims on the wire (ARP and neighbour advertisements by source address);
+//     [Recorder.Strangers] adds somebody who asks for the first time, and so
+//     hears a second host that the clients' neighbour tables do not name
+//     ([Observations.Both]);
 //   - stall: how late the lab's own 2 ms ticks were in the same time. A busy
 //     machine shows up here, and no figure is printed without it.
 //

@@ -103,6 +103,7 @@ type prober struct {
 	asked   table[netip.Addr] // addresses that have answered
 	samples []sample          // by time of reading
 	ticks   []Time            // when each tick sent its probes
+	dropped uint32            // ticks before those, forgotten
 	late    lateness
 }
 
@@ -173,7 +174,7 @@ func (p *prober) send(stop *atomic.Bool) error {
 		p.mu.Lock()
 		p.late.record(next, now)
 		targets := p.targets
-		tick := uint32(len(p.ticks))
+		tick := p.dropped + uint32(len(p.ticks))
 		p.ticks = append(p.ticks, now)
 		p.mu.Unlock()
 		for now.Sub(next) > p.every {
@@ -251,7 +252,7 @@ func (p *prober) lost(address netip.Addr, from, to Time) int {
 	answered := make([]bool, end-first)
 	for i := len(p.samples) - 1; i >= 0 && p.samples[i].received >= from.Add(-settle); i-- {
 		s := p.samples[i]
-		if tick := int(s.tick) - first; tick >= 0 && tick < len(answered) && p.asked.values[s.address] == address {
+		if tick := int(s.tick-p.dropped) - first; tick >= 0 && tick < len(answered) && p.asked.values[s.address] == address {
 			answered[tick] = true
 		}
 	}
@@ -262,6 +263,16 @@ func (p *prober) lost(address netip.Addr, from, to Time) int {
 		}
 	}
 	return lost
+}
+
+// forget drops what was over before a time.
+func (p *prober) forget(before Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ticks, _ := slices.BinarySearch(p.ticks, before)
+	p.ticks, p.dropped = slices.Clone(p.ticks[ticks:]), p.dropped+uint32(ticks)
+	p.samples = slices.DeleteFunc(p.samples, func(s sample) bool { return s.received < before })
+	p.late.delays = slices.DeleteFunc(p.late.delays, func(d delay) bool { return d.at < before })
 }
 
 // stall returns how late the prober's own ticks were between two times.

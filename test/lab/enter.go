@@ -41,6 +41,8 @@ func Enter() error {
 	switch os.Getenv(stageVariable) {
 	case stageInside:
 		return os.Unsetenv(stageVariable)
+	case stageDisk, stageTime:
+		return Become()
 	case stageInit:
 		code, err := runInit()
 		if err != nil {
@@ -53,6 +55,19 @@ func Enter() error {
 		return err
 	}
 	os.Exit(code)
+	return nil
+}
+
+// Become makes another program of this process if the lab has started it for
+// that; then it does not return unless it failed. A program that reads files or
+// arguments before it calls [Enter] calls Become before that.
+func Become() error {
+	switch os.Getenv(stageVariable) {
+	case stageDisk:
+		return becomeOnDisk()
+	case stageTime:
+		return becomeInTime()
+	}
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package lab
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -36,11 +39,15 @@ const (
 	portForwarding = 3
 )
 
-// spot is a place where packets get lost: a port of the bridge, one direction.
+// spot is a place where packets get lost: a port of the bridge, one direction,
+// all packets or those of one sender.
 type spot struct {
 	port      int // interface index
 	direction Direction
+	sender    hardwareAddress // zero: everybody
 }
+
+type hardwareAddress [6]byte
 
 // faults are the losses in force, in percent of the packets.
 type faults struct {
@@ -51,18 +58,49 @@ type faults struct {
 // Lose drops the given percentage of the host's packets in one direction, by
 // chance; 100 drops all, 0 ends the fault. The carrier stays.
 func (n *Network) Lose(h *Host, d Direction, percent int) error {
+	_, port := h.cable()
+	err := n.setLosses(func(loss map[spot]int) {
+		delete(loss, spot{port: port, direction: d})
+		if percent > 0 {
+			loss[spot{port: port, direction: d}] = percent
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("lose %d%% of the %s packets of %s: %w", percent, d, h.Name, err)
+	}
+	return nil
+}
+
+// CutPair loses what two hosts send to each other, broadcasts included;
+// everybody else hears both. Two of three hosts apart: what A hears of B and B
+// of C says nothing about A and C.
+func (n *Network) CutPair(a, b *Host) error {
+	_, portA := a.cable()
+	_, portB := b.cable()
+	err := n.setLosses(func(loss map[spot]int) {
+		loss[spot{portA, Incoming, hardwareAddress(b.MAC)}] = 100
+		loss[spot{portB, Incoming, hardwareAddress(a.MAC)}] = 100
+	})
+	if err != nil {
+		return fmt.Errorf("cut %s off from %s: %w", a.Name, b.Name, err)
+	}
+	return nil
+}
+
+// setLosses changes the losses in force, all or nothing.
+func (n *Network) setLosses(change func(map[spot]int)) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := maps.Clone(n.faults.loss)
 	if next == nil {
 		next = make(map[spot]int)
 	}
-	delete(next, spot{h.port, d})
-	if percent > 0 {
-		next[spot{h.port, d}] = percent
+	change(next)
+	if maps.Equal(next, n.faults.loss) {
+		return nil
 	}
 	if err := n.wires.do(func() error { return n.writeLosses(next) }); err != nil {
-		return fmt.Errorf("lose %d%% of the %s packets of %s: %w", percent, d, h.Name, err)
+		return err
 	}
 	n.faults.loss = next
 	return nil
@@ -74,12 +112,16 @@ func (n *Network) CutOut(h *Host) error { return n.Lose(h, Outgoing, 100) }
 // CutIn loses all packets that are sent to the host.
 func (n *Network) CutIn(h *Host) error { return n.Lose(h, Incoming, 100) }
 
-// Restore ends CutOut, CutIn and Lose for the host.
+// Restore ends CutOut, CutIn, CutPair and Lose for the host.
 func (n *Network) Restore(h *Host) error {
-	if err := n.Lose(h, Outgoing, 0); err != nil {
-		return err
+	_, port := h.cable()
+	err := n.setLosses(func(loss map[spot]int) {
+		maps.DeleteFunc(loss, func(s spot, _ int) bool { return s.port == port || s.sender == hardwareAddress(h.MAC) })
+	})
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", h.Name, err)
 	}
-	return n.Lose(h, Incoming, 0)
+	return nil
 }
 
 // Partition cuts the trunk: each segment is alone. Nobody's carrier changes.
@@ -87,6 +129,19 @@ func (n *Network) Partition() error { return n.setTrunk(portDisabled) }
 
 // Heal joins the segments again.
 func (n *Network) Heal() error { return n.setTrunk(portForwarding) }
+
+// Repair ends every fault of the network and switches every host on.
+func (n *Network) Repair() error {
+	errs := []error{n.Heal()}
+	for _, h := range n.Hosts {
+		errs = append(errs, n.Restore(h))
+		if h.IsOff() {
+			errs = append(errs, h.PowerOn())
+		}
+		errs = append(errs, h.SetCarrier(true), n.Join(h))
+	}
+	return errors.Join(errs...)
+}
 
 func (n *Network) setTrunk(state byte) error {
 	for _, end := range n.trunk {
@@ -99,10 +154,16 @@ func (n *Network) setTrunk(state byte) error {
 
 // Isolate cuts the host off from everybody, its own segment included, without
 // a carrier event. Join ends it.
-func (n *Network) Isolate(h *Host) error { return n.setPort(h.port, portDisabled) }
+func (n *Network) Isolate(h *Host) error {
+	_, port := h.cable()
+	return n.setPort(port, portDisabled)
+}
 
 // Join ends Isolate.
-func (n *Network) Join(h *Host) error { return n.setPort(h.port, portForwarding) }
+func (n *Network) Join(h *Host) error {
+	_, port := h.cable()
+	return n.setPort(port, portForwarding)
+}
 
 // setPort sets a bridge port's state. The kernel looks at it for each packet,
 // so the change takes effect at once; setting a link down takes milliseconds.
@@ -123,7 +184,7 @@ func (n *Network) setPort(index int, state byte) error {
 }
 
 // writeLosses replaces the nftables table in one transaction: one chain for
-// each spot, on the netdev hooks of the host's bridge port. What the host sends
+// each port and direction, on the netdev hooks of the host's bridge port. What the host sends
 // comes in there, and what is sent to it goes out there.
 func (n *Network) writeLosses(loss map[spot]int) error {
 	conn, err := nftables.New()
@@ -135,17 +196,22 @@ func (n *Network) writeLosses(loss map[spot]int) error {
 		conn.DelTable(table)
 	}
 	spots := slices.SortedFunc(maps.Keys(loss), func(a, b spot) int {
-		return (a.port-b.port)*2 + int(a.direction-b.direction)
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.direction, b.direction), bytes.Compare(a.sender[:], b.sender[:]))
 	})
 	if len(spots) > 0 {
 		conn.AddTable(table)
 	}
+	chains := make(map[spot]*nftables.Chain)
 	for _, s := range spots {
 		link, err := n.wires.handle.LinkByIndex(s.port)
 		if err != nil {
 			return fmt.Errorf("find port %d: %w", s.port, err)
 		}
-		conn.AddRule(&nftables.Rule{Table: table, Chain: lossChain(conn, table, s, link), Exprs: dropping(loss[s])})
+		hook := spot{port: s.port, direction: s.direction}
+		if chains[hook] == nil {
+			chains[hook] = lossChain(conn, table, s, link)
+		}
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[hook], Exprs: append(sentBy(s.sender), dropping(loss[s])...)})
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("write nftables: %w", err)
@@ -167,6 +233,17 @@ func lossChain(conn *nftables.Conn, table *nftables.Table, s spot, link netlink.
 		Priority: nftables.ChainPriorityFilter,
 		Device:   link.Attrs().Name,
 	})
+}
+
+// sentBy returns the expressions of "ether saddr == sender"; none for everybody.
+func sentBy(sender hardwareAddress) []expr.Any {
+	if sender == (hardwareAddress{}) {
+		return nil
+	}
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: sender[:]},
+	}
 }
 
 // dropping returns the expressions of "numgen random mod 100 < percent drop".

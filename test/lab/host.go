@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -29,12 +30,20 @@ type Host struct {
 
 	network *Network
 	ns      *namespace
-	link    netlink.Link // eth0
-	port    int          // interface index of its port of the bridge
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex   // guards what follows
+	link      netlink.Link // eth0
+	port      int          // interface index of its port of the bridge
 	processes []*Process
 	power     []Off
+}
+
+// cable returns the two ends of the host's cable: its interface, and the index
+// of its port of the bridge. Replug changes both.
+func (h *Host) cable() (netlink.Link, int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.link, h.port
 }
 
 // Off is a stretch of time in which a host was switched off.
@@ -59,7 +68,8 @@ func (h *Host) Netlink() *netlink.Handle { return h.ns.handle }
 // AddAddress adds an address to the host's interface, as somebody with a shell
 // would.
 func (h *Host) AddAddress(p netip.Prefix) error {
-	if err := h.ns.handle.AddrReplace(h.link, &netlink.Addr{IPNet: ipNet(p), Flags: nodad(p)}); err != nil {
+	link, _ := h.cable()
+	if err := h.ns.handle.AddrReplace(link, &netlink.Addr{IPNet: ipNet(p), Flags: nodad(p)}); err != nil {
 		return fmt.Errorf("add %s on %s: %w", p, h.Name, err)
 	}
 	return nil
@@ -68,13 +78,14 @@ func (h *Host) AddAddress(p netip.Prefix) error {
 // RemoveAddress deletes an address from the host's interface, whatever its
 // prefix length.
 func (h *Host) RemoveAddress(a netip.Addr) error {
-	addresses, err := h.ns.handle.AddrList(h.link, family(a))
+	link, _ := h.cable()
+	addresses, err := h.ns.handle.AddrList(link, family(a))
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", h.Name, err)
 	}
 	for _, found := range addresses {
 		if ip, ok := netip.AddrFromSlice(found.IP); ok && ip.Unmap() == a {
-			if err := h.ns.handle.AddrDel(h.link, &found); err != nil {
+			if err := h.ns.handle.AddrDel(link, &found); err != nil {
 				return fmt.Errorf("delete %s on %s: %w", a, h.Name, err)
 			}
 			return nil
@@ -85,7 +96,8 @@ func (h *Host) RemoveAddress(a netip.Addr) error {
 
 // Addresses lists the addresses of the host's interface, its own included.
 func (h *Host) Addresses() ([]netip.Prefix, error) {
-	addresses, err := h.ns.handle.AddrList(h.link, unix.AF_UNSPEC)
+	link, _ := h.cable()
+	addresses, err := h.ns.handle.AddrList(link, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", h.Name, err)
 	}
@@ -104,7 +116,8 @@ func (h *Host) SetLink(up bool) error {
 	if up {
 		set = h.ns.handle.LinkSetUp
 	}
-	if err := set(h.link); err != nil {
+	link, _ := h.cable()
+	if err := set(link); err != nil {
 		return fmt.Errorf("set link of %s (up: %t): %w", h.Name, up, err)
 	}
 	if !up {
@@ -114,9 +127,10 @@ func (h *Host) SetLink(up bool) error {
 }
 
 // SetCarrier plugs the host's cable out of the bridge or in again: the host
-// sees its carrier go.
+// sees its carrier go. It waits until a cable that is plugged in passes packets.
 func (h *Host) SetCarrier(on bool) error {
-	far, err := h.network.wires.handle.LinkByIndex(h.port)
+	_, port := h.cable()
+	far, err := h.network.wires.handle.LinkByIndex(port)
 	if err != nil {
 		return fmt.Errorf("find cable of %s: %w", h.Name, err)
 	}
@@ -127,6 +141,9 @@ func (h *Host) SetCarrier(on bool) error {
 	if err := set(far); err != nil {
 		return fmt.Errorf("set carrier of %s (on: %t): %w", h.Name, on, err)
 	}
+	if on {
+		return h.waitLink() // the bridge takes no state for a port without carrier
+	}
 	return nil
 }
 
@@ -136,7 +153,8 @@ func (h *Host) SetCarrier(on bool) error {
 // From the returned time on the host does not count as holding anything.
 func (h *Host) PowerOff() (Time, error) {
 	at := Now()
-	if err := h.network.setPort(h.port, portDisabled); err != nil {
+	_, port := h.cable()
+	if err := h.network.setPort(port, portDisabled); err != nil {
 		return 0, fmt.Errorf("power off %s: %w", h.Name, err)
 	}
 	h.mu.Lock()
@@ -157,18 +175,31 @@ func (h *Host) forget() error {
 			err = errors.Join(err, h.RemoveAddress(p.Addr()))
 		}
 	}
-	return errors.Join(err, h.SetLink(false), h.wipeRun())
+	return errors.Join(err, h.SetLink(false), h.empty("/run/holdfast"), h.empty(bpfDir), h.flush())
 }
 
-// wipeRun empties the host's own /run/holdfast.
-func (h *Host) wipeRun() error {
+// empty removes what is in a directory of the host's own: of its /run, or the
+// pins that keep programs in the kernel.
+func (h *Host) empty(dir string) error {
 	return h.ns.do(func() error {
-		entries, err := os.ReadDir("/run/holdfast")
+		if dir == bpfDir && !ownFileSystem(dir) {
+			return nil // the kernel refused the mount: what is there is the machine's
+		}
+		entries, err := os.ReadDir(dir)
 		for _, e := range entries {
-			err = errors.Join(err, os.RemoveAll(filepath.Join("/run/holdfast", e.Name())))
+			if strings.HasSuffix(e.Name(), ".debug") && dir == bpfDir {
+				continue // the kernel's own
+			}
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 		return err
 	})
+}
+
+// ownFileSystem reports whether something is mounted on the directory itself.
+func ownFileSystem(dir string) bool {
+	var inside, above unix.Stat_t
+	return unix.Stat(dir, &inside) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && inside.Dev != above.Dev
 }
 
 // PowerOn switches the host on again, with an empty /run and its disk as it
@@ -177,7 +208,8 @@ func (h *Host) PowerOn() error {
 	if err := h.SetLink(true); err != nil {
 		return err
 	}
-	if err := errors.Join(h.waitLink(), h.network.setPort(h.port, portForwarding)); err != nil {
+	_, port := h.cable()
+	if err := errors.Join(h.waitLink(), h.network.setPort(port, portForwarding)); err != nil {
 		return fmt.Errorf("power on %s: %w", h.Name, err)
 	}
 	h.mu.Lock()
@@ -204,19 +236,28 @@ func (h *Host) powerCuts() []Off {
 	return slices.Clone(h.power)
 }
 
-// killAll kills what runs on the host and waits for its end.
+// killAll kills what runs on the host and waits for its end. What the lab's
+// processes have started themselves is found by the namespace that it was born in.
 func (h *Host) killAll() error {
 	h.mu.Lock()
 	running := slices.Clone(h.processes)
 	h.mu.Unlock()
 	var errs []error
 	for _, p := range running {
-		errs = append(errs, p.signal(unix.SIGKILL)) // all first, then wait: none outlives another for long
+		errs = append(errs, p.signalAll(unix.SIGKILL)) // all first, then wait: none outlives another for long
 	}
 	for _, p := range running {
 		<-p.done
 	}
-	return errors.Join(errs...)
+	for {
+		found := bornIn(h.ns.mounts)
+		if len(found) == 0 {
+			return errors.Join(errs...)
+		}
+		for _, pid := range found {
+			errs = append(errs, killPID(pid))
+		}
+	}
 }
 
 func nodad(p netip.Prefix) int {

@@ -43,6 +43,7 @@ func TestLongestGap(t *testing.T) {
 
 func TestOverlap(t *testing.T) {
 	hold := func(host string, from, to Time) Hold { return Hold{Host: host, From: from, To: to} }
+	stretch := func(host string, from, to Time) Stretch { return Stretch{Host: host, From: from, To: to} }
 	claim := func(host string, at Time) Claim { return Claim{Host: host, At: at} }
 	for name, tt := range map[string]struct {
 		o    Observations
@@ -75,9 +76,33 @@ func TestOverlap(t *testing.T) {
 			Observations{Answers: append(answersOf("c", "h1", 0, 60*ms), answersOf("d", "h2", 40*ms, 100*ms)...)},
 			Overlap{Answers: time.Duration(20 * ms)},
 		},
-		"an answer long after the end is an instant and no stretch": {
+		"one answer, long after the other took over": {
 			Observations{Answers: append(answersOf("c", "h2", 0, 100*ms), answersOf("d", "h1", 90*ms, 90*ms)...)},
-			Overlap{},
+			Overlap{Answers: time.Duration(10 * ms)},
+		},
+		"both send, and both have the address": {
+			Observations{
+				Holds:     []Hold{hold("h1", 1, 0), hold("h2", 41*ms, 0)},
+				Stretches: []Stretch{stretch("h1", 0, 60*ms), stretch("h2", 42*ms, 100*ms)},
+			}, Overlap{Kernel: time.Duration(59 * ms), Wire: time.Duration(18 * ms)},
+		},
+		"the old table goes on, its packets do not": {
+			Observations{
+				Holds:     []Hold{hold("h1", 1, 80*ms), hold("h2", 41*ms, 0)},
+				Stretches: []Stretch{stretch("h1", 0, 38*ms), stretch("h2", 42*ms, 100*ms)},
+			}, Overlap{Kernel: time.Duration(39 * ms)},
+		},
+		"one packet, long after the other took over": {
+			Observations{
+				Holds:     []Hold{hold("h1", 1, 0), hold("h2", 41*ms, 0)},
+				Stretches: []Stretch{stretch("h2", 42*ms, 100*ms), stretch("h1", 72*ms, 72*ms)},
+			}, Overlap{Kernel: time.Duration(59 * ms), Wire: time.Duration(28 * ms)},
+		},
+		"packets of a host that is off": {
+			Observations{
+				Stretches: []Stretch{stretch("h1", 0, 45*ms), stretch("h2", 42*ms, 100*ms)},
+				Offs:      []Off{{"h1", 40 * ms, 0}},
+			}, Overlap{},
 		},
 		"a claim long after the other took over": {
 			Observations{
@@ -93,9 +118,15 @@ func TestOverlap(t *testing.T) {
 		},
 		"a claim long before the own address": {
 			Observations{
-				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 90*ms, 0)},
+				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 1090*ms, 0)},
 				Claims: []Claim{claim("h2", 21*ms)},
 			}, Overlap{Wire: time.Duration(20 * ms)},
+		},
+		"a claim before the record of the own address, on a busy machine": {
+			Observations{
+				Holds:  []Hold{hold("h1", 1*ms, 90*ms), hold("h2", 80*ms, 0)},
+				Claims: []Claim{claim("h2", 21*ms)},
+			}, Overlap{Kernel: time.Duration(10 * ms)},
 		},
 		"a claim of a host that is off": {
 			Observations{
@@ -147,29 +178,52 @@ func TestParseClaim(t *testing.T) {
 	for name, tt := range map[string]struct {
 		frame []byte
 		want  Claim
+		size  int // without which it is none
 	}{
-		"gratuitous request": {gratuitousARP(1, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPRequest, Gratuitous: true}},
-		"gratuitous reply":   {gratuitousARP(2, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPReply, Gratuitous: true}},
-		"advertisement":      {advertisementFrame(mac, v6), Claim{Host: "02:77:00:00:00:0b", Address: v6, Kind: Advertisement, Gratuitous: true}},
+		"gratuitous request": {gratuitousARP(1, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPRequest, Gratuitous: true}, 42},
+		"gratuitous reply":   {gratuitousARP(2, mac, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: ARPReply, Gratuitous: true}, 42},
+		"advertisement":      {advertisementFrame(mac, v6), Claim{Host: "02:77:00:00:00:0b", Address: v6, Kind: Advertisement, Gratuitous: true}, 78},
+		"IPv4 packet":        {vrrpFrame(mac, v4, 0), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: IPv4Packet}, 34},
+		"VRRP":               {vrrpFrame(mac, netip.MustParseAddr("10.77.0.11"), 100, v4), Claim{Host: "02:77:00:00:00:0b", Address: v4, Kind: VRRPAdvert}, 46},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := parseClaim(tt.frame)
-			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); !ok || diff != "" {
-				t.Error(ok, diff)
+			got := parseFrame(tt.frame)
+			if len(got) == 0 {
+				t.Fatal("nothing is claimed")
+			}
+			if diff := cmp.Diff(tt.want, got[0], cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Error(diff)
 			}
 			for short := range tt.frame {
 				if len(tt.frame)-short < 8 && tt.want.Kind == Advertisement {
 					continue // the option alone may be missing
 				}
-				if c, ok := parseClaim(tt.frame[:short]); ok && short < 78 {
-					t.Fatalf("cut to %d bytes it is taken for %+v", short, c)
+				for _, c := range parseFrame(tt.frame[:short]) {
+					if c.Kind == tt.want.Kind && short < tt.size {
+						t.Fatalf("cut to %d bytes it is taken for %+v", short, c)
+					}
 				}
 			}
 		})
 	}
-	if c, ok := parseClaim(gratuitousARP(1, mac, netip.IPv4Unspecified())); ok {
+	if c := parseFrame(gratuitousARP(1, mac, netip.IPv4Unspecified())); len(c) > 0 {
 		t.Errorf("a probe is taken for a claim: %+v", c)
 	}
+	if c := parseFrame(vrrpFrame(mac, netip.MustParseAddr("10.77.0.11"), 0, v4)); len(c) != 1 || c[0].Kind != IPv4Packet {
+		t.Errorf("an advertisement of priority 0 is taken for %+v", c)
+	}
+}
+
+// vrrpFrame is a VRRPv3 advertisement over IPv4.
+func vrrpFrame(mac []byte, from netip.Addr, priority byte, addresses ...netip.Addr) []byte {
+	f := append([]byte{1, 0, 0x5e, 0, 0, 18}, mac...)
+	f = append(f, 8, 0, 0x45, 0, 0, byte(28+4*len(addresses)), 0, 0, 0, 0, 255, vrrpNext, 0, 0)
+	f = append(append(f, from.AsSlice()...), 224, 0, 0, 18)
+	f = append(f, 0x31, 7, priority, byte(len(addresses)), 0, 100, 0, 0)
+	for _, a := range addresses {
+		f = append(f, a.AsSlice()...)
+	}
+	return f
 }
 
 func TestAnswerCodec(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
@@ -25,6 +26,14 @@ func TestMain(m *testing.M) {
 		exitOn(playHolder(os.Args[1:]))
 	case "nested":
 		exitOn(playNested())
+	case "writer":
+		if os.Getenv(stageVariable) == "" {
+			exitOn(playWriter(os.Args[1]))
+		}
+	case "guardian":
+		exitOn(playGuardian())
+	case "sleeper":
+		select {} // ended by a signal
 	}
 	exitOn(Enter())
 	os.Exit(m.Run())
@@ -87,17 +96,7 @@ func advertisementFrame(source net.HardwareAddr, a netip.Addr) []byte {
 	na = append(append(na, a.AsSlice()...), 2, 1)
 	na = append(na, source...)
 	to := netip.MustParseAddr("ff02::1")
-	// checksum over the pseudo header and the message
-	sum := uint32(len(na)) + unix.IPPROTO_ICMPV6
-	for _, part := range [][]byte{a.AsSlice(), to.AsSlice(), na} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	binary.BigEndian.PutUint16(na[2:], ^uint16(sum))
+	binary.BigEndian.PutUint16(na[2:], checksum(a.AsSlice(), to.AsSlice(), na))
 	f := []byte{0x33, 0x33, 0, 0, 0, 1}
 	f = append(append(f, source...), 0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(na)), unix.IPPROTO_ICMPV6, 255)
 	f = append(append(f, a.AsSlice()...), to.AsSlice()...)
@@ -119,6 +118,13 @@ func playNested() error {
 	}
 	fmt.Println("running")
 	select {}
+}
+
+// selfCommand is the test binary in a role.
+func selfCommand(ctx context.Context, role string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	return cmd
 }
 
 // startHolder starts the stand-in on a host.

@@ -21,7 +21,11 @@ type namespace struct {
 	netFile *os.File        // /proc/thread-self/ns/net of the thread
 	handle  *netlink.Handle // netlink sockets inside the namespace; safe from any thread
 	outside string          // the thread's id in the caller's PID namespace
+	mounts  string          // names the mount namespace
 }
+
+// bpfDir is where every host has a bpffs of its own.
+const bpfDir = "/sys/fs/bpf"
 
 // newNamespace makes a namespace and its thread.
 func newNamespace(name string) (*namespace, error) {
@@ -57,6 +61,9 @@ func (n *namespace) create() error {
 	// A program that looks into /sys/class/net should see this namespace. Where
 	// the kernel refuses (a masked /sys), nothing in the lab depends on it.
 	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")
+	// Each machine has its own pins. Where the kernel refuses, an agent finds no
+	// bpffs and does what it does on such a machine.
+	_ = unix.Mount("bpf", bpfDir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")
 	if err := unix.Sethostname([]byte(n.name)); err != nil {
 		return fmt.Errorf("set host name: %w", err)
 	}
@@ -68,6 +75,9 @@ func (n *namespace) create() error {
 	var err error
 	if n.netFile, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
+	}
+	if n.mounts, err = os.Readlink("/proc/thread-self/ns/mnt"); err != nil {
+		return fmt.Errorf("read mount namespace: %w", err)
 	}
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)

@@ -116,7 +116,8 @@ func (n *Network) build(layout Layout) error {
 
 // waitLink waits until packets pass both ends of the host's cable.
 func (h *Host) waitLink() error {
-	if err := errors.Join(waitUp(h.ns, h.link.Attrs().Index), waitUp(h.network.wires, h.port)); err != nil {
+	link, port := h.cable()
+	if err := errors.Join(waitUp(h.ns, link.Attrs().Index), waitUp(h.network.wires, port)); err != nil {
 		return fmt.Errorf("link of %s: %w", h.Name, err)
 	}
 	return nil
@@ -212,29 +213,55 @@ func (n *Network) addHost(name string, s Segment, number int) (*Host, error) {
 	if err := os.MkdirAll(h.Disk, 0o755); err != nil {
 		return nil, fmt.Errorf("make disk of %s: %w", name, err)
 	}
+	return h, h.plugIn()
+}
+
+// plugIn makes the host's cable: a pair of interfaces, one in the host and one
+// in the bridge of its segment.
+func (h *Host) plugIn() error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
+	attrs.Name = h.Name
 	veth := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         Interface,
 		PeerHardwareAddr: h.MAC,
-		PeerNamespace:    netlink.NsFd(int(ns.netFile.Fd())),
+		PeerNamespace:    netlink.NsFd(int(h.ns.netFile.Fd())),
 	}
-	if err := n.wires.handle.LinkAdd(veth); err != nil {
-		return nil, fmt.Errorf("add link of %s: %w", name, err)
+	if err := h.network.wires.handle.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add link of %s: %w", h.Name, err)
 	}
-	if h.port, err = n.plug(name, s); err != nil {
-		return nil, err
+	port, err := h.network.plug(h.Name, h.Segment)
+	if err != nil {
+		return err
 	}
-	if h.link, err = ns.handle.LinkByName(Interface); err != nil {
-		return nil, fmt.Errorf("find %s of %s: %w", Interface, name, err)
+	link, err := h.ns.handle.LinkByName(Interface)
+	if err != nil {
+		return fmt.Errorf("find %s of %s: %w", Interface, h.Name, err)
 	}
-	return h, h.connect()
+	h.mu.Lock()
+	h.link, h.port = link, port
+	h.mu.Unlock()
+	return h.connect()
+}
+
+// Replug deletes the host's interface and makes it again under its name, with
+// its own addresses and nothing else, as a driver's reload would. Losses that
+// were in force for the host end.
+func (h *Host) Replug() error {
+	if err := h.network.Restore(h); err != nil {
+		return err
+	}
+	link, _ := h.cable()
+	if err := h.ns.handle.LinkDel(link); err != nil {
+		return fmt.Errorf("delete %s of %s: %w", Interface, h.Name, err)
+	}
+	return errors.Join(h.plugIn(), h.waitLink())
 }
 
 // connect sets the host's interface up and gives it its own addresses.
 func (h *Host) connect() error {
-	if err := h.ns.handle.LinkSetUp(h.link); err != nil {
+	link, _ := h.cable()
+	if err := h.ns.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set link of %s up: %w", h.Name, err)
 	}
 	for _, p := range []netip.Prefix{h.IPv4, h.IPv6} {
@@ -242,7 +269,7 @@ func (h *Host) connect() error {
 		if p.Addr().Is6() {
 			address.Flags = unix.IFA_F_NODAD
 		}
-		if err := h.ns.handle.AddrReplace(h.link, address); err != nil {
+		if err := h.ns.handle.AddrReplace(link, address); err != nil {
 			return fmt.Errorf("give %s to %s: %w", p, h.Name, err)
 		}
 	}

@@ -23,9 +23,14 @@ type Command struct {
 	// Stdout takes the standard output instead of the log file. The caller may
 	// close it once the process is started.
 	Stdout *os.File
+
+	files []*os.File // more files for it, from descriptor 3 on
 }
 
-// Process is a running program on a host.
+// Process is a running program on a host, with all that it starts: a vipagent is
+// a guardian and, under it, the agent proper. What is done to a process is done
+// to all of it at once, but for [Process.Signal] and [Process.Stop], which speak
+// to its first process as systemd would, and for what names a part.
 type Process struct {
 	Name string
 	Host *Host
@@ -54,6 +59,7 @@ func (h *Host) Start(c Command) (*Process, error) {
 		p.cmd.Stdout = c.Stdout
 	}
 	p.cmd.Env = append(os.Environ(), c.Env...)
+	p.cmd.ExtraFiles = c.files
 	p.cmd.Dir = h.Disk
 	if err := h.ns.do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", c.Name, h.Name, err)
@@ -131,19 +137,24 @@ func (p *Process) signal(s unix.Signal) error {
 	return nil
 }
 
-// Signal sends a signal, as kill(1) would.
+// Signal sends a signal to the first process, as kill(1) would: where there is a
+// guardian, to the guardian alone.
 func (p *Process) Signal(s unix.Signal) error { return p.signal(s) }
 
-// Freeze stops the process where it stands (SIGSTOP).
-func (p *Process) Freeze() error { return p.signal(unix.SIGSTOP) }
+// Freeze stops the process, all of it, where it stands (SIGSTOP).
+func (p *Process) Freeze() error { return p.signalAll(unix.SIGSTOP) }
 
 // Thaw lets a frozen process go on (SIGCONT).
-func (p *Process) Thaw() error { return p.signal(unix.SIGCONT) }
+func (p *Process) Thaw() error { return p.signalAll(unix.SIGCONT) }
 
-// Kill ends the process with SIGKILL and waits for its end.
+// Kill ends the process, all of it, with SIGKILL and waits for its end.
 func (p *Process) Kill() error {
-	err := p.signal(unix.SIGKILL)
+	children := p.children() // known by their parent only as long as it lives
+	err := p.signalAll(unix.SIGKILL)
 	<-p.done
+	for _, pid := range children {
+		err = errors.Join(err, killPID(pid))
+	}
 	return err
 }
 

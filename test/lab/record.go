@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +80,9 @@ func (r *Recorder) open(every time.Duration) error {
 			return err
 		}
 		r.probers, r.fds = append(r.probers, p), append(r.fds, p.fds[:]...)
-		s, err := openSniffer(c, names)
+	}
+	for _, segment := range []Segment{SegmentA, SegmentB} {
+		s, err := r.network.openSniffer(segment, names)
 		if err != nil {
 			return err
 		}
@@ -201,7 +204,47 @@ func (r *Recorder) Observe(address netip.Addr, from, to Time) Observations {
 			o.Claims = append(o.Claims, c)
 		}
 	}
+	for _, p := range r.Stretches(from, to) {
+		if p.Address == address {
+			o.Stretches = append(o.Stretches, p)
+		}
+	}
 	return o
+}
+
+// Stretches returns the runs of packets that were heard between two times, cut
+// to them, segment by segment.
+func (r *Recorder) Stretches(from, to Time) []Stretch {
+	var list []Stretch
+	for _, s := range r.sniffers {
+		s.mu.Lock()
+		for _, p := range s.stretches {
+			if p.To < from || p.From > to {
+				continue
+			}
+			p.From, p.To = max(p.From, from), min(p.To, to)
+			list = append(list, p)
+		}
+		s.mu.Unlock()
+	}
+	return list
+}
+
+// Forget drops what was over before a time, so that a recording may go on for
+// hours.
+func (r *Recorder) Forget(before Time) {
+	for _, s := range r.sniffers {
+		s.forget(before)
+	}
+	for _, p := range r.probers {
+		p.forget(before)
+	}
+	for _, w := range r.watchers {
+		w.forget(before)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pressures = slices.DeleteFunc(r.pressures, func(p pressure) bool { return p.at < before })
 }
 
 // Lost returns how many of a client's probes to the address, sent between two

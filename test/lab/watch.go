@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -137,4 +138,16 @@ func (w *addressWatcher) snapshot() []Hold {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]Hold(nil), w.holds...)
+}
+
+// forget drops what was over before a time.
+func (w *addressWatcher) forget(before Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holds = slices.DeleteFunc(w.holds, func(h Hold) bool { return h.To != 0 && h.To < before })
+	for i, h := range w.holds {
+		if h.To == 0 {
+			w.open[h.Address] = i
+		}
+	}
 }

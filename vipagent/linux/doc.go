@@ -28,14 +28,36 @@
 // addresses; both can be added while it is off. Losing the carrier changes
 // nothing.
 //
-// # Where the fence goes
+// # The fence
 //
 // That lifetime is a janitor: whole seconds, up to 350 ms late, and relative, so
-// that a call made after a pause puts the address back. The fence that the
-// kernel compares with its own clock for each packet (an absolute CLOCK_BOOTTIME
-// deadline in a map that a TCX program reads) belongs in this package, in
-// fence.go. It must be attached before [Kernel.Add] and outlive
-// [Kernel.Remove].
+// that a call made after a pause puts the address back. The fence ([Fence]) is what
+// ends a VIP on time: an absolute CLOCK_BOOTTIME deadline that two eBPF programs
+// compare with the kernel's clock for each packet, on every interface but loopback.
+//
+//	addresses   address -> slot, session; a second slot, session; epoch
+//	slots       slot    -> deadline, session      (mapped into memory)
+//	refused     address -> packets refused: sent to it, claiming it
+//
+// An address that is not among the first passes. One that is passes only if both
+// slots belong to the sessions that it names and both deadlines lie ahead. So a
+// session's renewal is one store, whatever the number of VIPs; a slot that was
+// given to another session opens nothing that was raised under the former one; and
+// a store that comes late writes a time that has passed.
+//
+// Everything is pinned, in a directory for each network namespace, and goes on
+// without the agent. A restarted agent takes the links over and replaces their
+// programs only if they are not its own to the last instruction: verifying them
+// takes tens of milliseconds, of which it has not many.
+//
+// What passes it by: packets through loopback (local clients are the lifetime's
+// business), sockets with PACKET_QDISC_BYPASS, AF_XDP, and VIPs inside of tunnels
+// that begin on another host. VRRP advertisements are looked into, IPv6 extension
+// headers are stepped over (four of them), and up to two VLAN tags.
+//
+// Where the kernel or the rights do not have eBPF there is [NFTFence]: nf_tables
+// rules that let an address pass while its session's slot is in a timed set. Its
+// timeouts are relative, so it is weaker; it says how.
 //
 // # Network namespaces
 //

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -93,14 +94,16 @@ type Fence struct {
 	kernel *Kernel
 	logger *slog.Logger
 	dir    string
+	linger time.Duration // lingerFor; a test shortens it
 	maps   fenceMaps
 	memory []byte // the slots: deadline and session, 64 bits each, native order
 
 	mu       sync.Mutex // guards what follows
 	programs map[programKey]*ebpf.Program
-	ports    map[int]*fencePort // by interface index
-	classic  bool               // no TCX in this kernel
-	taken    int                // the slot that was given out last
+	ports    map[int]*fencePort      // by interface index
+	classic  bool                    // no TCX in this kernel
+	ending   map[[16]byte]lease.Time // guards that end by themselves, and when
+	taken    int                     // the slot that was given out last
 	closed   bool
 }
 
@@ -110,7 +113,7 @@ type Fence struct {
 func OpenFence(k *Kernel, c FenceConfig) (*Fence, error) {
 	f := &Fence{
 		kernel: k, logger: c.Logger, ports: make(map[int]*fencePort),
-		programs: make(map[programKey]*ebpf.Program), taken: firstSlot - 1,
+		programs: make(map[programKey]*ebpf.Program), ending: make(map[[16]byte]lease.Time), linger: lingerFor, taken: firstSlot - 1,
 	}
 	if f.logger == nil {
 		f.logger = slog.New(slog.DiscardHandler)
@@ -118,6 +121,9 @@ func OpenFence(k *Kernel, c FenceConfig) (*Fence, error) {
 	err := f.load(c.Dir)
 	if err == nil {
 		err = f.checkAll()
+	}
+	if err == nil {
+		err = f.meet()
 	}
 	if err != nil {
 		f.Close()
@@ -131,19 +137,33 @@ func (f *Fence) load(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := haveDescriptors(); err != nil {
+		return fmt.Errorf("open fence: %w", err)
+	}
 	if err := makePinDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	f.dir = dir
 	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
 	if f.maps, err = openMaps(dir, false); err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	f.memory, err = mapSlots(f.maps.slots, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	return nil
+}
+
+// unavailable makes an error say that the fence is not to be had, unless it is
+// only that something ran out: that is no reason for a weaker one.
+func unavailable(err error) error {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.ENOSPC} {
+		if errors.Is(err, e) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
 }
 
 // program returns a program of the fence: the one that a former process pinned,
@@ -160,7 +180,7 @@ func (f *Fence) program(framed framing, i int) (*ebpf.Program, error) {
 		return nil, err
 	}
 	path := filepath.Join(f.dir, name)
-	p, err := ebpf.LoadPinnedProgram(path, nil)
+	p, err := f.pinnedProgram(path)
 	if errors.Is(err, os.ErrNotExist) {
 		p, err = ebpf.NewProgram(fenceProgram(d, framed, f.maps.fds()))
 		if err == nil {
@@ -179,122 +199,36 @@ type programKey struct {
 	direction int // index in directions
 }
 
-// fenceDir returns where the fence of this thread's network namespace is pinned:
-// a directory of its own, as all namespaces may see the same bpffs.
-func fenceDir(dir string) (string, error) {
-	if dir == "" {
-		dir = FenceDir
-	}
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
-		return "", fmt.Errorf("find network namespace: %w", err)
-	}
-	return filepath.Join(dir, fmt.Sprintf("net%d-v%d", st.Ino, formVersion)), nil
-}
-
-const bpfFSMagic = 0xcafe4a11
-
-// makePinDir makes the directory, and mounts the bpffs where nobody has yet.
-func makePinDir(dir string) error {
-	root := filepath.Dir(filepath.Dir(dir))
-	if !onBPFFS(root) {
-		if err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-			return fmt.Errorf("%s is no bpffs, and mounting one there: %w (as root: mount -t bpf bpf %s)", root, err, root)
-		}
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make pin directory: %w", err)
-	}
-	return nil
-}
-
-func onBPFFS(dir string) bool {
-	var fs unix.Statfs_t
-	return unix.Statfs(dir, &fs) == nil && uint32(fs.Type) == bpfFSMagic
-}
-
-// mapSpecs returns what each map must be.
-func mapSpecs() [3]*ebpf.MapSpec {
-	return [3]*ebpf.MapSpec{
-		{Name: "addresses", Type: ebpf.Hash, KeySize: 16, ValueSize: entrySize, MaxEntries: maxGuarded, Flags: unix.BPF_F_NO_PREALLOC},
-		{Name: "slots", Type: ebpf.Array, KeySize: 4, ValueSize: slotSize, MaxEntries: slotCount, Flags: unix.BPF_F_MMAPABLE},
-		{Name: "refused", Type: ebpf.Hash, KeySize: 16, ValueSize: refusedSize, MaxEntries: maxGuarded, Flags: unix.BPF_F_NO_PREALLOC},
-	}
-}
-
-// openMaps opens the pinned maps, and makes those that are not there unless
-// existing is set.
-func openMaps(dir string, existing bool) (m fenceMaps, err error) {
-	specs := mapSpecs()
-	for i, into := range []**ebpf.Map{&m.addresses, &m.slots, &m.refused} {
-		if *into, err = openMap(filepath.Join(dir, specs[i].Name), specs[i], existing); err != nil {
-			m.close()
-			return fenceMaps{}, err
-		}
-	}
-	return m, nil
-}
-
-func openMap(path string, spec *ebpf.MapSpec, existing bool) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(path, nil)
-	switch {
-	case err == nil:
-		if err := spec.Compatible(m); err != nil {
-			_ = m.Close()
-			return nil, fmt.Errorf("map %s is not ours: %w (stop the agent and run: vipagent fence remove)", path, err)
-		}
-		return m, nil
-	case !errors.Is(err, os.ErrNotExist) || existing:
-		return nil, fmt.Errorf("open map %s: %w", path, err)
-	}
-	if m, err = ebpf.NewMap(spec); err != nil {
-		return nil, fmt.Errorf("make map %s: %w", spec.Name, err)
-	}
-	if err := m.Pin(path); err != nil {
-		_ = m.Close()
-		return nil, fmt.Errorf("pin map %s: %w", spec.Name, err)
-	}
-	return m, nil
-}
-
-// mapSlots maps the slots into this process's memory.
-func mapSlots(m *ebpf.Map, protection int) ([]byte, error) {
-	size := slotCount * slotSize
-	b, err := unix.Mmap(m.FD(), 0, size, protection, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map the deadlines into memory: %w", err)
-	}
-	return b, nil
-}
-
 // word is a 64-bit field of a slot, to be read and stored atomically.
 func (f *Fence) word(slot, field int) *uint64 {
 	return (*uint64)(unsafe.Pointer(&f.memory[slot*slotSize+field]))
 }
 
 // Guard makes the kernel refuse what claims the addresses, and what is sent to
-// them, on every interface but loopback. One that was open is closed. It is the
-// first step of raising an address and the first of lowering it. An error means
-// that some of them may not be guarded.
+// them, wherever the fence is (see [Fence.Check]). One that was open is closed. It
+// is the first step of raising an address and the first of lowering it. An error
+// means that some of them may not be guarded; all were tried.
 func (f *Fence) Guard(addresses []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.attachAll(); err != nil {
-		return fmt.Errorf("guard addresses: %w", err)
-	}
 	var none [refusedSize]byte
 	closed := encodeEntry(vip.Pass{}, closedSlot, closedSlot)
+	var failed error // the first
 	for _, a := range addresses {
 		key := fenceKey(a)
 		if err := f.maps.addresses.Update(key[:], closed[:], ebpf.UpdateAny); err != nil {
-			return fmt.Errorf("guard %s: %w", a, err)
+			if failed == nil {
+				failed = fmt.Errorf("guard %s: %w", a, err)
+			}
+			continue
 		}
+		delete(f.ending, key)
 		err := f.maps.refused.Update(key[:], none[:], ebpf.UpdateNoExist)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			f.logger.Warn("refused packets are not counted", "address", a, "err", err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // Open lets guarded addresses pass while the deadline of their session lies
@@ -316,6 +250,9 @@ func (f *Fence) Open(passes []vip.Pass) error {
 			}
 		}
 		key, entry := fenceKey(p.Address), encodeEntry(p, slot, also)
+		if _, ends := f.ending[key]; ends {
+			return fmt.Errorf("open %s: it is not guarded", p.Address)
+		}
 		if err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateExist); err != nil {
 			return fmt.Errorf("open %s: %w", p.Address, err)
 		}
@@ -329,26 +266,81 @@ func (f *Fence) slotOf(known map[uint64]int, session uint64) (int, error) {
 		return slot, nil
 	}
 	slot, ok := f.find(session)
-	if !ok {
+	if !ok || session == 0 { // free slots have none
 		return 0, fmt.Errorf("session %d has no slot", session)
 	}
 	known[session] = slot
 	return slot, nil
 }
 
-// Forget ends the guard of addresses that are confirmed down. They would be
-// free to be claimed from here: nothing must have raised them since.
+// lingerFor is how long an address that is down stays guarded. Packets that claim
+// it can wait in the queue of a neighbour that does not answer, and leave when it
+// does, or never: three questions, one second apart, is how long the kernel asks.
+const lingerFor = 5 * time.Second
+
+// Forget ends the guard of addresses that are confirmed down, in a while: what
+// was sent when they were up may still wait for a neighbour. The guard ends by
+// itself, also if this process does not live to see it.
 func (f *Fence) Forget(addresses []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	until := Boottime().Add(f.linger)
+	entry := encodeEntry(vip.Pass{}, closedSlot, closedSlot)
+	binary.NativeEndian.PutUint64(entry[entryUntil:], uint64(until))
 	for _, a := range addresses {
 		key := fenceKey(a)
-		if err := f.maps.addresses.Delete(key[:]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateExist)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("forget %s: %w", a, err)
 		}
-		_ = f.maps.refused.Delete(key[:]) // a count at most
+		f.ending[key] = until
 	}
 	return nil
+}
+
+// tidy removes the entries of guards that have ended.
+func (f *Fence) tidy() {
+	now := Boottime()
+	for key, until := range f.ending {
+		if now < until {
+			continue
+		}
+		_ = f.maps.addresses.Delete(key[:]) // it guards nothing any more
+		_ = f.maps.refused.Delete(key[:])
+		delete(f.ending, key)
+	}
+}
+
+// meet finds the guards that a former process has left to end by themselves.
+func (f *Fence) meet() error {
+	list, err := readAddresses(f.maps)
+	for _, a := range list {
+		if a.Until != 0 {
+			f.ending[fenceKey(a.Address)] = a.Until
+		}
+	}
+	return err
+}
+
+// Guarded returns the guarded addresses, open or not, without those whose guard
+// ends by itself.
+func (f *Fence) Guarded() ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list, err := readAddresses(f.maps)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netip.Addr, 0, len(list))
+	for _, a := range list {
+		if a.Until == 0 {
+			out = append(out, a.Address)
+		}
+	}
+	return out, nil
 }
 
 // Slot gives the session a deadline of its own in the kernel, or finds the one
@@ -434,6 +426,9 @@ func (f *Fence) Close() {
 	}
 	f.closed = true
 	if f.maps.addresses != nil && f.empty() {
+		if f.classic {
+			_ = f.kernel.removeClassic()
+		}
 		_ = removePins(f.dir)
 	}
 	for _, p := range f.ports {
@@ -460,6 +455,7 @@ func fenceKey(a netip.Addr) [16]byte { return a.WithZone("").As16() }
 //	 8  epoch (8)
 //	16  session that the slot must have (8)
 //	24  session that the other slot must have (8)
+//	32  when the guard ends by itself (8), CLOCK_BOOTTIME; 0 = never
 //
 // Without another session both are the same.
 func encodeEntry(p vip.Pass, slot, also int) (b [entrySize]byte) {
@@ -482,6 +478,7 @@ func decodeEntry(key [16]byte, b [entrySize]byte) FenceAddress {
 		Epoch:   binary.NativeEndian.Uint64(b[entryEpoch:]),
 		Session: binary.NativeEndian.Uint64(b[entrySession:]),
 		Also:    binary.NativeEndian.Uint64(b[entryAlsoSession:]),
+		Until:   lease.Time(binary.NativeEndian.Uint64(b[entryUntil:])),
 	}
 	if a.Also == a.Session {
 		a.Also = 0

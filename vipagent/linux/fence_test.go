@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +94,7 @@ func newFencedPair(t testing.TB) *fencedPair {
 func (p *fencedPair) raise() {
 	p.t.Helper()
 	p.holder.do(func() {
-		if err := p.fence.Guard(addresses(vip4, vip6)); err != nil {
+		if err := errors.Join(p.fence.Check(), p.fence.Guard(addresses(vip4, vip6))); err != nil {
 			p.t.Error(err)
 		}
 	})
@@ -187,10 +189,67 @@ func TestFence(t *testing.T) {
 		}
 	})
 	p.want("guarded again", false)
+	p.fence.linger = time.Second
 	if err := p.fence.Forget(addresses(vip4, vip6)); err != nil {
 		t.Fatal(err)
 	}
-	p.want("forgotten", true)
+	if list, err := p.fence.Guarded(); err != nil || len(list) > 0 {
+		t.Errorf("still guarded: %v, %v", list, err)
+	}
+	p.want("forgotten just now", false)
+	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr(vip4), Session: 13}}); err == nil {
+		t.Error("what was forgotten can be opened")
+	}
+	waitFor(t, "the guard to end", func() bool { arp, nd := p.answered(); return arp && nd })
+	p.holder.do(func() {
+		if err := p.fence.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+	if table, err := p.show(); err != nil || len(table.Addresses) > 0 {
+		t.Errorf("not tidied: %+v, %v", table.Addresses, err)
+	}
+}
+
+// Packets that claim an address can wait for a neighbour that does not answer
+// until long after the address is down. They must not leave then.
+func TestFenceOutlastsQueues(t *testing.T) {
+	if !mayBPF() {
+		return // see TestFence
+	}
+	p := newFencedPair(t)
+	p.raise()
+	p.slot(11)(time.Hour)
+	p.open(11, 0)
+	p.other.must(p.other.handle.LinkSetARPOff(p.other.get("eth0")))
+	p.holder.do(func() {
+		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(vip4)}, &net.UDPAddr{IP: net.ParseIP("10.0.0.2"), Port: 9})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for range 10 {
+			if _, err := c.Write([]byte("waits")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	p.holder.do(func() {
+		if err := p.fence.Guard(addresses(vip4)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(p.kernel.Remove(vips(vip4+"/24 eth0")), p.fence.Forget(addresses(vip4))); err != nil {
+		t.Fatal(err)
+	}
+	p.other.must(p.other.handle.LinkSetARPOn(p.other.get("eth0")))
+	waitFor(t, "the neighbour to answer and the queue to be refused", func() bool {
+		table, err := p.show()
+		return err == nil && slices.ContainsFunc(table.Addresses, func(a FenceAddress) bool {
+			return a.Address.String() == vip4 && a.RefusedOut >= 10
+		})
+	})
 }
 
 // Other hosts' announcements reach a host whose fence is shut.
@@ -291,7 +350,7 @@ func TestFenceFollowsInterfaces(t *testing.T) {
 	for _, port := range p.fence.ports {
 		port.close()
 	}
-	p.raise() // Guard attaches
+	p.raise()
 	table, err := p.show()
 	if err != nil || len(table.Interfaces) != 2 {
 		t.Errorf("fenced: %v, %v", table.Interfaces, err)
@@ -334,6 +393,16 @@ func TestFenceShow(t *testing.T) {
 	if _, err := p.show(); !errors.Is(err, ErrNoFence) {
 		t.Errorf("after its removal: %v", err)
 	}
+	// The agent's own hands keep it in place, and pin it again.
+	p.want("removed under an agent", false)
+	p.holder.do(func() { err = p.fence.Check() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table, err := p.show(); err != nil || len(table.Addresses) != 2 || len(table.Interfaces) != 1 {
+		t.Errorf("pinned again: %+v, %v", table, err)
+	}
+	p.holder.do(func() { err = RemoveFence(p.kernel, p.dir) })
 	for _, port := range p.fence.ports {
 		port.close()
 	}

@@ -23,6 +23,16 @@ type fencePort struct {
 	proven bool         // a real packet was refused there
 }
 
+// detach takes the fence off an interface that may live on in another network
+// namespace, and come back. Closing alone takes effect later.
+func (p *fencePort) detach() {
+	for _, l := range p.links {
+		if l != nil {
+			_ = l.Detach()
+		}
+	}
+}
+
 func (p *fencePort) close() {
 	for _, l := range p.links {
 		if l != nil {
@@ -31,20 +41,62 @@ func (p *fencePort) close() {
 	}
 }
 
-// Check makes sure that the fence is on every interface, as they come and go,
-// and puts it back where somebody took it away.
+// Check makes sure that the fence is on every interface, as they come and go, and
+// pinned; it puts back what somebody took away. It comes before any address is
+// added.
 func (f *Fence) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.attachAll(); err != nil {
+	f.tidy()
+	err := makePinDir(f.dir)
+	if err == nil {
+		err = errors.Join(f.attachAll(), f.pinAll())
+	}
+	if err != nil {
 		return fmt.Errorf("check fence: %w", err)
+	}
+	return nil
+}
+
+// pinAll pins anew what is pinned no more: without its pin the fence would be
+// gone with this process.
+func (f *Fence) pinAll() error {
+	var errs []error
+	specs := mapSpecs()
+	for i, m := range []*ebpf.Map{f.maps.addresses, f.maps.slots, f.maps.refused} {
+		errs = append(errs, repin(filepath.Join(f.dir, specs[i].Name), m))
+	}
+	if f.classic {
+		return errors.Join(errs...)
+	}
+	for _, p := range f.ports {
+		for i, d := range directions() {
+			errs = append(errs, repin(filepath.Join(f.dir, pinName(p.index, d)), p.links[i]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// repin pins something at a path if nothing is there.
+func repin(path string, what interface {
+	Pin(string) error
+	Unpin() error
+}) error {
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	_ = what.Unpin() // else it takes itself for pinned
+	if err := what.Pin(path); err != nil {
+		return fmt.Errorf("pin %s again: %w", filepath.Base(path), err)
 	}
 	return nil
 }
 
 // attachAll attaches the fence to every interface but loopback. A VIP is
 // answered for on all of them, whichever has it: the kernel takes any packet to
-// an address of this host, and replies to ARP for it, on each.
+// an address of this host, and replies to ARP for it, on each. So an interface
+// that cannot be fenced is an error, whatever it is for, unless it is down:
+// nothing passes there.
 func (f *Fence) attachAll() error {
 	list, err := f.kernel.listLinks()
 	if err != nil {
@@ -59,15 +111,21 @@ func (f *Fence) attachAll() error {
 		}
 		there[a.Index] = true
 		if p := f.ports[a.Index]; p != nil && f.attached(p) {
-			f.prove(p, a)
+			errs = append(errs, f.prove(p, a))
 			continue
 		}
-		if err := f.attach(l); err != nil && !errors.Is(err, unix.ENODEV) { // gone since
+		err := f.attach(l)
+		switch {
+		case err == nil || errors.Is(err, unix.ENODEV): // gone since
+		case a.RawFlags&unix.IFF_UP == 0:
+			f.logger.Warn("not fenced: may not be used", "interface", a.Name, "err", err)
+		default:
 			errs = append(errs, fmt.Errorf("attach to %s: %w", a.Name, err))
 		}
 	}
 	for index, p := range f.ports {
 		if !there[index] {
+			p.detach()
 			p.close()
 			delete(f.ports, index)
 			f.unpin(index)
@@ -81,13 +139,27 @@ func (f *Fence) attached(p *fencePort) bool {
 	if f.classic {
 		return f.filtered(p)
 	}
-	for _, l := range p.links {
-		info, err := l.Info()
-		if err != nil || info.TCX() == nil || int(info.TCX().Ifindex) != p.index {
+	for i, d := range directions() {
+		if !inPlace(p.links[i], p.index, d) {
 			return false
 		}
 	}
 	return true
+}
+
+// inPlace says whether a link is on the interface, before all others: a program
+// in front of it could let packets pass around it.
+func inPlace(l link.Link, index int, d direction) bool {
+	info, err := l.Info()
+	if err != nil || info.TCX() == nil || int(info.TCX().Ifindex) != index {
+		return false
+	}
+	all, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: d.attach})
+	if err != nil || len(all.Programs) == 0 {
+		return false
+	}
+	first, ok := all.Programs[0].LinkID()
+	return ok && first == info.ID
 }
 
 // attach puts both programs on an interface, before all others, pinned; or takes
@@ -103,8 +175,7 @@ func (f *Fence) attach(l netlink.Link) error {
 		err := f.attachTCX(p)
 		if err == nil {
 			f.ports[p.index] = p
-			f.prove(p, a)
-			return nil
+			return f.prove(p, a)
 		}
 		p.close()
 		if !errors.Is(err, ebpf.ErrNotSupported) || len(f.ports) > 0 {
@@ -117,8 +188,7 @@ func (f *Fence) attach(l netlink.Link) error {
 		return err
 	}
 	f.ports[p.index] = p
-	f.prove(p, a)
-	return nil
+	return f.prove(p, a)
 }
 
 func (f *Fence) attachTCX(p *fencePort) error {
@@ -128,7 +198,7 @@ func (f *Fence) attachTCX(p *fencePort) error {
 			return err
 		}
 		path := filepath.Join(f.dir, pinName(p.index, d))
-		l, err := takeOver(path, p.index, program)
+		l, err := takeOver(path, p.index, d, program)
 		if err != nil {
 			return err
 		}
@@ -148,17 +218,17 @@ func (f *Fence) attachTCX(p *fencePort) error {
 }
 
 // takeOver opens a pinned link and gives it the program, with no packet passing
-// in between; nil if there is none, or it has lost its interface.
-func takeOver(path string, index int, program *ebpf.Program) (link.Link, error) {
+// in between; nil if there is none, or it is not in its place any more.
+func takeOver(path string, index int, d direction, program *ebpf.Program) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err == nil {
-		info, infoErr := l.Info()
-		if infoErr == nil && info.TCX() != nil && int(info.TCX().Ifindex) == index && l.Update(program) == nil {
+		if inPlace(l, index, d) && l.Update(program) == nil {
 			return l, nil
 		}
+		_ = l.Detach() // closing takes effect later, and would leave no room for a new one
 		_ = l.Close()
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

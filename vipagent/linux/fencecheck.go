@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"holdfast/coordinator/lease"
 	"holdfast/vipagent/vip"
@@ -43,15 +42,11 @@ func (f *Fence) checkAll() error {
 	if err := f.checkPackets(); err != nil {
 		return err
 	}
-	if err := f.attachAll(); err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+	err := f.attachAll()
+	if err != nil && !errors.Is(err, ErrFenceUnsafe) {
+		return unavailable(err)
 	}
-	for _, p := range f.ports {
-		if f.unproven(p) {
-			return fmt.Errorf("%w: a packet that claims %s was not refused on %s", ErrFenceUnsafe, check4, p.name)
-		}
-	}
-	return nil
+	return err
 }
 
 // uncheck takes the addresses of the self-check out again.
@@ -73,14 +68,14 @@ func (f *Fence) uncheck() {
 func checkClock() error {
 	p, err := ebpf.NewProgram(clockProgram())
 	if err != nil {
-		return fmt.Errorf("%w: load clock program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("load clock program: %w", err))
 	}
 	defer p.Close()
 	before := Boottime()
 	_, out, err := p.Test(make([]byte, 64))
 	after := Boottime()
 	if err != nil {
-		return fmt.Errorf("%w: run clock program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("run clock program: %w", err))
 	}
 	if len(out) < 8 {
 		return fmt.Errorf("%w: the clock program told no time", ErrFenceUnsafe)
@@ -114,7 +109,7 @@ func (f *Fence) checkPackets() error {
 		for _, a := range []netip.Addr{check4, check6} {
 			key, entry := fenceKey(a), encodeEntry(vip.Pass{Session: s.session}, s.slot, s.slot)
 			if err := f.maps.addresses.Update(key[:], entry[:], ebpf.UpdateAny); err != nil {
-				return fmt.Errorf("%w: guard %s: %w", ErrFenceUnavailable, a, err)
+				return unavailable(fmt.Errorf("guard %s: %w", a, err))
 			}
 		}
 		for _, p := range checkPackets() {
@@ -134,11 +129,11 @@ func (f *Fence) checkPacket(p checkedPacket, state string, pass bool) error {
 	}
 	program, err := f.program(ethernet, i)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFenceUnavailable, err)
+		return unavailable(err)
 	}
 	verdict, _, err := program.Test(p.bytes)
 	if err != nil {
-		return fmt.Errorf("%w: test program: %w", ErrFenceUnavailable, err)
+		return unavailable(fmt.Errorf("test program: %w", err))
 	}
 	if passed := int32(verdict) == verdictNext; passed != pass {
 		return fmt.Errorf("%w: %s (%s) of an address that is %s: passes %t", ErrFenceUnsafe, p.name, d.name, state, passed)
@@ -243,44 +238,33 @@ func vrrpAdvertisement(addresses ...netip.Addr) []byte {
 }
 
 // prove sends a real packet that claims the self-check's address, which is
-// guarded and never open. It must be refused and counted; if it were not it
-// would be a gratuitous ARP for an address that nobody has.
-func (f *Fence) prove(p *fencePort, a *netlink.LinkAttrs) {
+// guarded and never open. It must be refused and counted; if it is not it was a
+// gratuitous ARP for an address that nobody has. An interface that cannot send
+// now proves it when it can.
+func (f *Fence) prove(p *fencePort, a *netlink.LinkAttrs) error {
 	if p.proven || p.framed != ethernet || !passes(a.RawFlags) || len(a.HardwareAddr) != 6 {
-		return
+		return nil
 	}
-	before, ok := f.refusals(check4)
-	if !ok {
-		var none [refusedSize]byte
-		key, closed := fenceKey(check4), encodeEntry(vip.Pass{}, closedSlot, closedSlot)
-		if f.maps.addresses.Update(key[:], closed[:], ebpf.UpdateAny) != nil || f.maps.refused.Update(key[:], none[:], ebpf.UpdateAny) != nil {
-			return
-		}
-		defer f.uncheck()
+	defer f.uncheck()
+	var none [refusedSize]byte
+	key, closed := fenceKey(check4), encodeEntry(vip.Pass{}, closedSlot, closedSlot)
+	err := errors.Join(f.maps.addresses.Update(key[:], closed[:], ebpf.UpdateAny), f.maps.refused.Update(key[:], none[:], ebpf.UpdateAny))
+	if err != nil {
+		return fmt.Errorf("guard %s: %w", check4, err)
 	}
 	packet := gratuitousRequest(a.HardwareAddr, check4)
-	err := f.kernel.send(frame{port: &port{index: p.index}, bytes: packet.appendTo(nil)})
-	after, _ := f.refusals(check4)
-	p.proven = after == before+1
-	if !p.proven && err == nil {
-		f.logger.Error("a packet that the fence must refuse was not refused", "interface", p.name)
+	sent := f.kernel.send(frame{port: &port{index: p.index}, bytes: packet.appendTo(nil)})
+	p.proven = f.refusals(check4) == 1
+	if !p.proven && sent == nil {
+		return fmt.Errorf("%w: a packet that claims %s was not refused on %s", ErrFenceUnsafe, check4, p.name)
 	}
-}
-
-// unproven says whether a real packet should have been refused on the interface
-// and was not. An interface that cannot send now proves it when it can.
-func (f *Fence) unproven(p *fencePort) bool {
-	if p.proven || p.framed != ethernet {
-		return false
-	}
-	l, err := f.kernel.links.LinkByIndex(p.index)
-	return err == nil && passes(l.Attrs().RawFlags) && len(l.Attrs().HardwareAddr) == 6
+	return nil
 }
 
 // refusals returns how many packets that claim the address were refused.
-func (f *Fence) refusals(a netip.Addr) (out uint64, ok bool) {
+func (f *Fence) refusals(a netip.Addr) uint64 {
 	key := fenceKey(a)
 	var value [refusedSize]byte
-	err := f.maps.refused.Lookup(key[:], &value)
-	return binary.NativeEndian.Uint64(value[refusedOut:]), err == nil && !errors.Is(err, unix.ENOENT)
+	_ = f.maps.refused.Lookup(key[:], &value) // none then
+	return binary.NativeEndian.Uint64(value[refusedOut:])
 }

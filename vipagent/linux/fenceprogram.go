@@ -28,8 +28,15 @@ import (
 // that this host learns who has the address now. What is too short to say
 // anything passes: nobody can take it for a claim.
 //
+// A claim that is cut to pieces cannot be read here. On egress the first
+// fragment of such a packet is refused, whatever the address: neighbour
+// advertisements must not be fragmented (RFC 6980), nor may the chain of
+// headers (RFC 7112), and no VRRP router fragments advertisements. Without its
+// first fragment a packet is nothing.
+//
 // Registers, all kept over calls: R6 the packet, R7 the offset of the header in
-// hand, R8 what is at hand, R9 a loop's counter.
+// hand, R8 what is at hand, R9 whether it is in a first fragment of several, then
+// a loop's counter.
 
 // Addresses of the stack, from the frame pointer.
 const (
@@ -56,7 +63,8 @@ const (
 	entryEpoch       = 8
 	entrySession     = 16
 	entryAlsoSession = 24
-	entrySize        = 32
+	entryUntil       = 32
+	entrySize        = 40
 )
 
 // A slot: see slots.
@@ -66,16 +74,19 @@ const (
 	slotSize     = 16
 )
 
-// extensionHeaders bounds how many IPv6 extension headers are looked behind, and
-// vrrpAddresses how many addresses of an advertisement are looked at: as many as
-// it can have.
+// extensionHeaders bounds how many IPv6 extension headers are looked behind: as
+// many as RFC 8200 knows, each once and one twice. What has more does not leave.
+// vrrpAddresses bounds how many addresses of an advertisement are looked at, as
+// many as it can have, and vlanTags how many tags are looked behind.
 const (
-	extensionHeaders = 4
+	extensionHeaders = 8
 	vrrpAddresses    = 255
+	vlanTags         = 4
 )
 
 const (
 	nextHeaderVRRP = 112
+	nextHeaderAH   = 51
 	etherIPv4      = 0x0800
 	etherVLAN      = 0x8100
 	etherQinQ      = 0x88a8
@@ -150,7 +161,10 @@ func (w *writer) fresh(what string) string {
 
 // load copies bytes of the packet, from R7 on, onto the stack; what does not
 // reach that far passes.
-func (w *writer) load(offset, at, size int32) {
+func (w *writer) load(offset, at, size int32) { w.loadOr(offset, at, size, "pass") }
+
+// loadOr goes on at a label if the packet does not reach that far.
+func (w *writer) loadOr(offset, at, size int32, short string) {
 	w.add(
 		asm.Mov.Reg(asm.R1, asm.R6),
 		asm.Mov.Reg(asm.R2, asm.R7),
@@ -165,7 +179,7 @@ func (w *writer) load(offset, at, size int32) {
 		const fromNetworkHeader = 1 // BPF_HDR_START_NET
 		w.add(asm.Mov.Imm(asm.R5, fromNetworkHeader), asm.FnSkbLoadBytesRelative.Call())
 	}
-	w.add(asm.JNE.Imm(asm.R0, 0, "pass"))
+	w.add(asm.JNE.Imm(asm.R0, 0, short))
 }
 
 func (w *writer) program() {
@@ -189,19 +203,14 @@ func (w *writer) program() {
 }
 
 // protocol puts the network protocol into R8 and the offset of its header into
-// R7, behind up to two VLAN tags.
+// R7, behind its VLAN tags.
 func (w *writer) protocol() {
 	if w.framed == bare {
-		const skbProtocol = 16 // of struct __sk_buff, in network order
-		w.add(
-			asm.LoadMem(asm.R8, asm.R6, skbProtocol, asm.Word),
-			asm.HostTo(asm.BE, asm.R8, asm.Half),
-			asm.Mov.Imm(asm.R7, 0),
-		)
+		w.bareProtocol()
 		return
 	}
 	w.add(asm.Mov.Imm(asm.R7, 12))
-	for range 3 {
+	for range vlanTags + 1 {
 		w.load(0, wordAt, 2)
 		w.add(
 			asm.LoadMem(asm.R8, asm.RFP, wordAt, asm.Half),
@@ -221,17 +230,39 @@ func (w *writer) protocol() {
 	w.label("network")
 }
 
-// arp looks at the sender of what leaves, and at what others ask for.
-func (w *writer) arp() {
-	const forIPv4OverEthernet = 0x0406 // lengths of both address forms, as read in network order: 6, 4
-	w.load(4, wordAt, 4)               // lengths, operation
+// bareProtocol goes by the version in the packet, as whoever reads the packets
+// of a tunnel does. The protocol that the kernel has noted is what its sender
+// said, and a raw socket can say anything.
+func (w *writer) bareProtocol() {
+	const skbProtocol = 16 // of struct __sk_buff, in network order
+	w.add(asm.Mov.Imm(asm.R7, 0))
+	w.load(0, wordAt, 1)
 	w.add(
-		asm.LoadMem(asm.R8, asm.RFP, wordAt, asm.Half),
-		asm.HostTo(asm.LE, asm.R8, asm.Half),
-		asm.JNE.Imm(asm.R8, forIPv4OverEthernet, "pass"),
+		asm.LoadMem(asm.R1, asm.RFP, wordAt, asm.Byte),
+		asm.RSh.Imm(asm.R1, 4),
+		asm.Mov.Imm(asm.R8, etherIPv4),
+		asm.JEq.Imm(asm.R1, 4, "network"),
+		asm.Mov.Imm(asm.R8, int32(etherIPv6)),
+		asm.JEq.Imm(asm.R1, 6, "network"),
+		asm.LoadMem(asm.R8, asm.R6, skbProtocol, asm.Word),
+		asm.HostTo(asm.BE, asm.R8, asm.Half),
+		asm.JNE.Imm(asm.R8, etherARP, "pass"),
+	)
+	w.label("network")
+}
+
+// arp looks at the sender of what leaves, and at what others ask for. Hardware
+// addresses may have any length: on InfiniBand they are longer.
+func (w *writer) arp() {
+	w.load(4, wordAt, 4) // length of hardware addresses, of protocol addresses, operation
+	w.add(
+		asm.LoadMem(asm.R8, asm.RFP, wordAt+1, asm.Byte),
+		asm.JNE.Imm(asm.R8, 4, "pass"),
+		asm.LoadMem(asm.R9, asm.RFP, wordAt, asm.Byte),
+		asm.Add.Reg(asm.R7, asm.R9),
 	)
 	if w.out {
-		w.keyIPv4(14)
+		w.keyIPv4(8)
 		w.check()
 		w.add(asm.Ja.Label("pass"))
 		return
@@ -241,8 +272,9 @@ func (w *writer) arp() {
 		asm.HostTo(asm.BE, asm.R8, asm.Half),
 		asm.JNE.Imm(asm.R8, int32(arpRequest), "pass"),
 	)
-	w.load(14, wordAt, 4)
-	w.keyIPv4(24)
+	w.load(8, wordAt, 4)
+	w.add(asm.Add.Reg(asm.R7, asm.R9))
+	w.keyIPv4(12)
 	w.add(
 		asm.LoadMem(asm.R1, asm.RFP, wordAt, asm.Word),
 		asm.LoadMem(asm.R2, asm.RFP, keyAt+12, asm.Word),
@@ -262,10 +294,12 @@ func (w *writer) ipv4() {
 	}
 	w.keyIPv4(source)
 	w.check()
-	w.load(9, wordAt, 1)
+	w.load(6, wordAt, 4) // fragment, time to live, protocol
 	w.add(
-		asm.LoadMem(asm.R1, asm.RFP, wordAt, asm.Byte),
-		asm.JNE.Imm(asm.R1, nextHeaderVRRP, "pass"),
+		asm.LoadMem(asm.R8, asm.RFP, wordAt+3, asm.Byte),
+		asm.LoadMem(asm.R9, asm.RFP, wordAt, asm.Half),
+		asm.HostTo(asm.BE, asm.R9, asm.Half),
+		asm.And.Imm(asm.R9, 0x3fff), // offset, and whether more follow
 	)
 	w.load(0, wordAt, 1)
 	w.add(
@@ -275,86 +309,33 @@ func (w *writer) ipv4() {
 		asm.Add.Reg(asm.R7, asm.R1),
 		asm.Mov.Imm(asm.R1, 4),
 		asm.StoreMem(asm.RFP, sizeAt, asm.R1, asm.DWord),
+		asm.JEq.Imm(asm.R8, nextHeaderVRRP, "vrrp"),
+		asm.JNE.Imm(asm.R8, nextHeaderAH, "pass"),
+	)
+	w.authentication("pass")
+	w.add(
+		asm.JNE.Imm(asm.R8, nextHeaderVRRP, "pass"),
 		asm.Ja.Label("vrrp"),
 	)
 }
 
-func (w *writer) ipv6() {
-	const source, destination = 8, 24
-	at := int32(destination)
-	if w.out {
-		at = source
-	}
-	w.load(at, keyAt, 16)
-	w.check()
-	w.load(6, wordAt, 1)
-	w.add(asm.LoadMem(asm.R8, asm.RFP, wordAt, asm.Byte), asm.Add.Imm(asm.R7, 40))
-	for range extensionHeaders {
-		w.beyond()
-	}
-	w.add(asm.Ja.Label("pass"))
-
-	w.label("icmp")
-	w.load(0, wordAt, 1)
-	kind := int32(solicitation)
-	if w.out {
-		kind = int32(advertisement)
-	}
-	w.add(
-		asm.LoadMem(asm.R1, asm.RFP, wordAt, asm.Byte),
-		asm.JNE.Imm(asm.R1, kind, "pass"),
-	)
-	w.load(8, keyAt, 16)
-	w.check()
-	w.add(asm.Ja.Label("pass"))
-}
-
-// beyond goes on to what the next header in R8 is, which begins at R7, and
-// steps over it if it is an extension header.
-func (w *writer) beyond() {
-	const hopByHop, routing, fragment, destinationOptions = 0, 43, 44, 60
-	step, short, done := w.fresh("step"), w.fresh("short"), w.fresh("done")
-	w.add(asm.JEq.Imm(asm.R8, int32(nextHeaderICMPv6), "icmp"))
-	if w.out {
-		vrrp := w.fresh("not_vrrp")
-		w.add(
-			asm.JNE.Imm(asm.R8, nextHeaderVRRP, vrrp),
-			asm.Mov.Imm(asm.R1, 16),
-			asm.StoreMem(asm.RFP, sizeAt, asm.R1, asm.DWord),
-			asm.Ja.Label("vrrp"),
-		)
-		w.label(vrrp)
-	}
-	w.add(
-		asm.JEq.Imm(asm.R8, hopByHop, step),
-		asm.JEq.Imm(asm.R8, routing, step),
-		asm.JEq.Imm(asm.R8, destinationOptions, step),
-		asm.JEq.Imm(asm.R8, fragment, short),
-		asm.Ja.Label("pass"),
-	)
-	w.label(step)
-	w.load(0, wordAt, 2)
+// authentication steps over an authentication header at R7.
+func (w *writer) authentication(short string) {
+	w.loadOr(0, wordAt, 2, short)
 	w.add(
 		asm.LoadMem(asm.R8, asm.RFP, wordAt, asm.Byte),
 		asm.LoadMem(asm.R1, asm.RFP, wordAt+1, asm.Byte),
-		asm.Add.Imm(asm.R1, 1),
-		asm.LSh.Imm(asm.R1, 3),
+		asm.Add.Imm(asm.R1, 2),
+		asm.LSh.Imm(asm.R1, 2),
 		asm.Add.Reg(asm.R7, asm.R1),
-		asm.Ja.Label(done),
 	)
-	w.label(short)
-	w.load(0, wordAt, 1)
-	w.add(
-		asm.LoadMem(asm.R8, asm.RFP, wordAt, asm.Byte),
-		asm.Add.Imm(asm.R7, 8),
-	)
-	w.label(done)
 }
 
 // vrrp looks at each address of the advertisement at R7, whose size is at
 // sizeAt. RFC 3768 and RFC 9568 have the number of addresses in the fourth
 // byte, and the addresses from the ninth on.
 func (w *writer) vrrp() {
+	w.add(asm.JNE.Imm(asm.R9, 0, "drop")) // in pieces
 	w.load(3, wordAt, 1)
 	w.add(
 		asm.LoadMem(asm.R1, asm.RFP, wordAt, asm.Byte),
@@ -402,6 +383,7 @@ func (w *writer) check() {
 	next := w.fresh("next")
 	w.lookup(w.maps.addresses, keyAt)
 	w.add(asm.JEq.Imm(asm.R0, 0, next), asm.Mov.Reg(asm.R8, asm.R0))
+	w.lingers(next)
 	w.add(
 		asm.LoadMem(asm.R1, asm.R8, entryAlso, asm.Word),
 		asm.StoreMem(asm.RFP, indexAt, asm.R1, asm.Word),
@@ -422,6 +404,20 @@ func (w *writer) check() {
 	)
 	w.slot()
 	w.label(next)
+}
+
+// lingers goes to next if the guard of the entry in R8 has ended by itself.
+func (w *writer) lingers(next string) {
+	guarded := w.fresh("guarded")
+	w.add(
+		asm.LoadMem(asm.R1, asm.R8, entryUntil, asm.DWord),
+		asm.JEq.Imm(asm.R1, 0, guarded),
+		asm.StoreMem(asm.RFP, deadlineAt, asm.R1, asm.DWord),
+		asm.FnKtimeGetBootNs.Call(),
+		asm.LoadMem(asm.R1, asm.RFP, deadlineAt, asm.DWord),
+		asm.JGE.Reg(asm.R0, asm.R1, next),
+	)
+	w.label(guarded)
 }
 
 // slot drops the packet unless the slot with the index at indexAt belongs to the

@@ -47,6 +47,17 @@ func ShowFence(k *Kernel, dir string) (FenceTable, error) {
 	return t, err
 }
 
+// Show reads back what the kernel holds.
+func (f *Fence) Show() (FenceTable, error) {
+	t := FenceTable{Kind: "ebpf", Interfaces: f.Interfaces()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.Sessions = readSlots(f.memory)
+	var err error
+	t.Addresses, err = readAddresses(f.maps)
+	return t, err
+}
+
 func readSlots(memory []byte) []FenceSession {
 	sessions := []FenceSession{}
 	for i := firstSlot; i < slotCount; i++ {
@@ -113,17 +124,6 @@ func (k *Kernel) fenced(dir string, index int) bool {
 		_ = l.Close()
 	}
 	return both
-}
-
-// RemoveFence takes the fence of this thread's network namespace out of the
-// kernel. It is the caller's business that no agent uses it and that no VIP of
-// ours is up; see [Kernel.Ours].
-func RemoveFence(k *Kernel, dir string) error {
-	dir, err := fenceDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(k.removeClassic(), removePins(dir))
 }
 
 // Ours returns the addresses of this host that bear our mark.

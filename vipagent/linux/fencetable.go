@@ -30,6 +30,9 @@ type FenceAddress struct {
 	Epoch   uint64 `json:"epoch"`
 	Session uint64 `json:"session"`
 	Also    uint64 `json:"also,omitzero"`
+	// Until is when the guard of an address that is down ends by itself, absolute,
+	// CLOCK_BOOTTIME ns; 0 = never.
+	Until lease.Time `json:"until,omitzero"`
 	// Packets refused since it was first guarded: sent to it, and claiming it.
 	RefusedIn  uint64 `json:"refused_in"`
 	RefusedOut uint64 `json:"refused_out"`

@@ -42,21 +42,23 @@ type conn struct {
 	in  [receiveSize]byte
 }
 
-func dialRoute() (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+func dialRoute() (*conn, error) { return dialNetlink(unix.NETLINK_ROUTE) }
+
+func dialNetlink(protocol int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
-		return nil, fmt.Errorf("open route socket: %w", os.NewSyscallError("socket", err))
+		return nil, fmt.Errorf("open netlink socket: %w", os.NewSyscallError("socket", err))
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("bind route socket: %w", os.NewSyscallError("bind", err))
+		return nil, fmt.Errorf("bind netlink socket: %w", os.NewSyscallError("bind", err))
 	}
 	// Answers are there when a send returns; this is for an answer that never
 	// comes. The holder of addresses must not hang on it.
 	timeout := unix.NsecToTimeval(int64(answerTimeout))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("bind route socket: %w", os.NewSyscallError("setsockopt", err))
+		return nil, fmt.Errorf("bind netlink socket: %w", os.NewSyscallError("setsockopt", err))
 	}
 	// Errors then carry the header of their request only, and a batch of them
 	// fits the buffer. Older kernels work without.

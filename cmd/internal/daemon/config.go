@@ -39,9 +39,12 @@ type Agent struct {
 	TTL        time.Duration  `yaml:"ttl" help:"length of the lease: a dead host's addresses are free after about this"`
 	Renew      time.Duration  `yaml:"renew" help:"interval of renewals (default: ttl/6)"`
 	StateDir   string         `yaml:"state_dir" help:"tmpfs directory of the session file and its lock"`
+	Fence      string         `yaml:"fence" help:"what the kernel holds leases with: auto, ebpf, nft (weaker) or none"`
+	BPFDir     string         `yaml:"bpf_dir" help:"directory on a bpffs where the eBPF fence is pinned"`
 	Announce   Announce       `yaml:"announce"`
 	Interfaces []string       `yaml:"interfaces" help:"interfaces that may carry VIPs (default: all)"`
 	Checks     []health.Check `yaml:"checks"`
+	Guardian   bool           `yaml:"guardian" help:"run the agent as a child that is started again at once when it dies"`
 	Log        Log            `yaml:"log"`
 	TLS        string         `yaml:"tls" help:"must say off: this version has no transport security"`
 }
@@ -177,7 +180,10 @@ func defaultAgent() Agent {
 		Gossip:   Gossip{Port: 7953},
 		TTL:      time.Second,
 		StateDir: "/run/holdfast",
+		Fence:    "auto",
+		BPFDir:   "/sys/fs/bpf/holdfast",
 		Announce: Announce{RepeatAfter: time.Second, Refresh: time.Minute},
+		Guardian: true,
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

@@ -130,7 +130,7 @@ func TestWaitSignal(t *testing.T) {
 		lines := make(chan string, 16)
 		log := slog.New(slog.NewTextHandler(lineWriter(lines), nil))
 		done := make(chan error, 1)
-		go func() { done <- WaitSignal(t.Context(), log) }()
+		go func() { done <- WaitSignal(t.Context(), log, func() {}) }()
 		hangUp(t, lines, done)
 		if err := syscall.Kill(os.Getpid(), s); err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestWaitSignal(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := WaitSignal(ctx, slog.New(slog.DiscardHandler)); err != nil {
+	if err := WaitSignal(ctx, slog.New(slog.DiscardHandler), func() {}); err != nil {
 		t.Errorf("cancelled: %v", err)
 	}
 }

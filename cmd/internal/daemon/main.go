@@ -43,6 +43,11 @@ type Streams struct {
 
 // Execute is [Main] with its surroundings as arguments.
 func (f File[C]) Execute(ctx context.Context, args []string, s Streams, run Run[C]) int {
+	l := lineageOf(f.program)
+	return l.exitCode(f.execute(ctx, args, s, service[C]{run: run, lineage: l}))
+}
+
+func (f File[C]) execute(ctx context.Context, args []string, s Streams, d service[C]) int {
 	fs := pflag.NewFlagSet(f.program, pflag.ContinueOnError)
 	fs.SetOutput(s.Err)
 	fs.SortFlags = false
@@ -68,24 +73,33 @@ func (f File[C]) Execute(ctx context.Context, args []string, s Streams, run Run[
 		fmt.Fprintln(s.Out, f.program, Version())
 		return ExitOK
 	}
-	cfg, warnings, err := f.Load(*path, *overrides...)
-	if err != nil {
+	var err error
+	if d.cfg, d.warnings, err = f.Load(*path, *overrides...); err != nil {
 		fmt.Fprintf(s.Err, "%s: cannot use the configuration\n%v\n", f.program, err)
 		return ExitUsage
 	}
 	if *checkOnly || *printConfig {
-		for _, w := range warnings {
+		for _, w := range d.warnings {
 			fmt.Fprintf(s.Err, "warning: %v\n", w)
 		}
 	}
 	switch {
 	case *printConfig:
-		return f.print(cfg, s)
+		return f.print(d.cfg, s)
 	case *checkOnly:
 		fmt.Fprintln(s.Out, "ok")
 		return ExitOK
 	}
-	return f.serve(ctx, service[C]{cfg: cfg, warnings: warnings, run: run}, s)
+	surviveClosedPipes()
+	if f.guarded != nil && f.guarded(d.cfg) && !d.lineage.guarded {
+		log := NewLogger(s.Err, logOf(&d.cfg)).With("program", f.program)
+		var j *janitor
+		if f.janitor != nil {
+			j = &janitor{log: log, work: f.janitor(d.cfg)}
+		}
+		return guard(log, args, s, j)
+	}
+	return f.serve(ctx, d, s)
 }
 
 func (f File[C]) print(cfg C, s Streams) int {
@@ -103,6 +117,7 @@ type service[C any] struct {
 	cfg      C
 	warnings []Warning
 	run      Run[C]
+	lineage  lineage
 }
 
 func (f File[C]) serve(ctx context.Context, d service[C], s Streams) int {
@@ -113,11 +128,14 @@ func (f File[C]) serve(ctx context.Context, d service[C], s Streams) int {
 		log.Warn(w.Message, "key", w.Key)
 	}
 	group := NewGroup(ctx)
+	listening := make(chan struct{})
 	group.Go("signals", func(ctx context.Context) error {
-		err := WaitSignal(ctx, log)
+		err := WaitSignal(ctx, log, func() { close(listening) })
 		p.Notify.Stopping()
 		return err
 	})
+	<-listening // nothing is done yet that a signal would have to undo
+	d.lineage.takesSignals()
 	group.Go(f.program, func(ctx context.Context) error {
 		if err := d.run(ctx, d.cfg, p); err != nil {
 			return err
@@ -126,6 +144,9 @@ func (f File[C]) serve(ctx context.Context, d service[C], s Streams) int {
 	})
 	if err := group.Wait(); err != nil {
 		log.Error("failed", "error", err)
+		if isFinal(err) {
+			return exitFinal
+		}
 		return ExitError
 	}
 	log.Info("stopped")

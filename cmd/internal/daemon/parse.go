@@ -25,6 +25,8 @@ type File[C any] struct {
 	path     string // default path
 	defaults func() C
 	check    func(*C, *checker)
+	guarded  func(C) bool // whether a guardian runs the daemon; nil: never
+	janitor  func(C) func() (int, error)
 }
 
 // Override is a flag's value for one scalar key.

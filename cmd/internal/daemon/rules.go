@@ -33,6 +33,7 @@ func AgentFile() File[Agent] {
 		path:     "/etc/holdfast/vipagent.yaml",
 		defaults: defaultAgent,
 		check:    checkAgent,
+		guarded:  func(cfg Agent) bool { return cfg.Guardian },
 	}
 }
 
@@ -118,6 +119,8 @@ func checkAgent(cfg *Agent, c *checker) {
 	c.gossip(cfg.Gossip)
 	checkTTL(cfg, c)
 	c.directory("state_dir", cfg.StateDir)
+	c.fence(cfg.Fence)
+	c.directory("bpf_dir", cfg.BPFDir)
 	c.between("announce.repeat_after", cfg.Announce.RepeatAfter, 100*time.Millisecond, time.Minute)
 	if cfg.Announce.Refresh != 0 {
 		c.between("announce.refresh", cfg.Announce.Refresh, time.Second, time.Hour)
@@ -280,6 +283,19 @@ func (c *checker) log(l Log) {
 	}
 	if formats := []string{"text", "json"}; !slices.Contains(formats, l.Format) {
 		c.failHint("log.format", didYouMean(l.Format, formats), "log.format is %q, must be one of %s", l.Format, quoteAll(formats))
+	}
+}
+
+// fence insists on the word for no fence at all.
+func (c *checker) fence(v string) {
+	if kinds := []string{"auto", "ebpf", "nft", "none"}; !slices.Contains(kinds, v) {
+		c.failHint("fence", didYouMean(v, kinds), "fence is %q, must be one of %s", v, quoteAll(kinds))
+	}
+	switch v {
+	case "nft":
+		c.warn("fence", "fence is nft, the weaker one: a frozen agent that wakes up late can open it again for a few packets, and nft flush ruleset removes it")
+	case "none":
+		c.warn("fence", "fence is none: an agent that is frozen or killed keeps its addresses for up to a second or two after another host has them")
 	}
 }
 

@@ -1293,6 +1293,118 @@ func (x *ReportConditionReply) GetIndex() uint64 {
 	return 0
 }
 
+type ReportStallRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	LastedMs      int64                  `protobuf:"varint,2,opt,name=lasted_ms,json=lastedMs,proto3" json:"lasted_ms,omitempty"`         // the longest one
+	EndedMsAgo    int64                  `protobuf:"varint,3,opt,name=ended_ms_ago,json=endedMsAgo,proto3" json:"ended_ms_ago,omitempty"` // when the report was sent
+	More          int32                  `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`                                 // shorter ones since the last report
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportStallRequest) Reset() {
+	*x = ReportStallRequest{}
+	mi := &file_holdfast_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportStallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportStallRequest) ProtoMessage() {}
+
+func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportStallRequest.ProtoReflect.Descriptor instead.
+func (*ReportStallRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReportStallRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReportStallRequest) GetLastedMs() int64 {
+	if x != nil {
+		return x.LastedMs
+	}
+	return 0
+}
+
+func (x *ReportStallRequest) GetEndedMsAgo() int64 {
+	if x != nil {
+		return x.EndedMsAgo
+	}
+	return 0
+}
+
+func (x *ReportStallRequest) GetMore() int32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+type ReportStallReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportStallReply) Reset() {
+	*x = ReportStallReply{}
+	mi := &file_holdfast_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportStallReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportStallReply) ProtoMessage() {}
+
+func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportStallReply.ProtoReflect.Descriptor instead.
+func (*ReportStallReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReportStallReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type RebindRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Old           uint64                 `protobuf:"varint,1,opt,name=old,proto3" json:"old,omitempty"`
@@ -1303,7 +1415,7 @@ type RebindRequest struct {
 
 func (x *RebindRequest) Reset() {
 	*x = RebindRequest{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1427,7 @@ func (x *RebindRequest) String() string {
 func (*RebindRequest) ProtoMessage() {}
 
 func (x *RebindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1440,7 @@ func (x *RebindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindRequest.ProtoReflect.Descriptor instead.
 func (*RebindRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RebindRequest) GetOld() uint64 {
@@ -1354,7 +1466,7 @@ type RebindReply struct {
 
 func (x *RebindReply) Reset() {
 	*x = RebindReply{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1478,7 @@ func (x *RebindReply) String() string {
 func (*RebindReply) ProtoMessage() {}
 
 func (x *RebindReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1491,7 @@ func (x *RebindReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindReply.ProtoReflect.Descriptor instead.
 func (*RebindReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RebindReply) GetIndex() uint64 {
@@ -1399,7 +1511,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1523,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1536,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CloseRequest) GetSession() uint64 {
@@ -1450,7 +1562,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1574,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1587,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CloseReply) GetIndex() uint64 {
@@ -1494,7 +1606,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1618,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1631,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProbeRequest) GetSessions() []uint64 {
@@ -1541,7 +1653,7 @@ type ProbeResult struct {
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1665,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1678,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ProbeResult) GetSession() uint64 {
@@ -1606,7 +1718,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1730,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1743,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProbeReply) GetResults() []*ProbeResult {
@@ -1650,7 +1762,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1774,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1787,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FenceRequest) GetSessions() []uint64 {
@@ -1697,7 +1809,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1821,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1834,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FenceResult) GetSession() uint64 {
@@ -1763,7 +1875,7 @@ type FenceReply struct {
 
 func (x *FenceReply) Reset() {
 	*x = FenceReply{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1887,7 @@ func (x *FenceReply) String() string {
 func (*FenceReply) ProtoMessage() {}
 
 func (x *FenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1900,7 @@ func (x *FenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceReply.ProtoReflect.Descriptor instead.
 func (*FenceReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FenceReply) GetCoordinator() string {
@@ -1816,7 +1928,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1940,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1953,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinRequest) GetName() string {
@@ -1873,7 +1985,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1997,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2010,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 // IdentityRequest asks who a coordinator is. With a founder it also asks the
@@ -1913,7 +2025,7 @@ type IdentityRequest struct {
 
 func (x *IdentityRequest) Reset() {
 	*x = IdentityRequest{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2037,7 @@ func (x *IdentityRequest) String() string {
 func (*IdentityRequest) ProtoMessage() {}
 
 func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2050,7 @@ func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRequest.ProtoReflect.Descriptor instead.
 func (*IdentityRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IdentityRequest) GetFounder() string {
@@ -1976,7 +2088,7 @@ type IdentityReply struct {
 
 func (x *IdentityReply) Reset() {
 	*x = IdentityReply{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2100,7 @@ func (x *IdentityReply) String() string {
 func (*IdentityReply) ProtoMessage() {}
 
 func (x *IdentityReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2113,7 @@ func (x *IdentityReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityReply.ProtoReflect.Descriptor instead.
 func (*IdentityReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *IdentityReply) GetName() string {
@@ -2103,7 +2215,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2227,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2240,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 type CoordinatorStatus struct {
@@ -2150,7 +2262,7 @@ type CoordinatorStatus struct {
 
 func (x *CoordinatorStatus) Reset() {
 	*x = CoordinatorStatus{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2274,7 @@ func (x *CoordinatorStatus) String() string {
 func (*CoordinatorStatus) ProtoMessage() {}
 
 func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2287,7 @@ func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorStatus.ProtoReflect.Descriptor instead.
 func (*CoordinatorStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CoordinatorStatus) GetName() string {
@@ -2256,22 +2368,27 @@ func (x *CoordinatorStatus) GetFollows() string {
 }
 
 type AgentStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	Session       uint64                 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
-	TtlMs         int64                  `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
-	Live          bool                   `protobuf:"varint,4,opt,name=live,proto3" json:"live,omitempty"`                                       // renewed within its TTL at the answering coordinator
-	RenewedMsAgo  int64                  `protobuf:"varint,5,opt,name=renewed_ms_ago,json=renewedMsAgo,proto3" json:"renewed_ms_ago,omitempty"` // -1 = never
-	Drained       bool                   `protobuf:"varint,6,opt,name=drained,proto3" json:"drained,omitempty"`
-	Conditions    []*Condition           `protobuf:"bytes,7,rep,name=conditions,proto3" json:"conditions,omitempty"` // those that are not neutral
-	Holds         []string               `protobuf:"bytes,8,rep,name=holds,proto3" json:"holds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Host         string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Session      uint64                 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
+	TtlMs        int64                  `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	Live         bool                   `protobuf:"varint,4,opt,name=live,proto3" json:"live,omitempty"`                                       // renewed within its TTL at the answering coordinator
+	RenewedMsAgo int64                  `protobuf:"varint,5,opt,name=renewed_ms_ago,json=renewedMsAgo,proto3" json:"renewed_ms_ago,omitempty"` // -1 = never
+	Drained      bool                   `protobuf:"varint,6,opt,name=drained,proto3" json:"drained,omitempty"`
+	Conditions   []*Condition           `protobuf:"bytes,7,rep,name=conditions,proto3" json:"conditions,omitempty"` // those that are not neutral
+	Holds        []string               `protobuf:"bytes,8,rep,name=holds,proto3" json:"holds,omitempty"`
+	// What the agent said of its kernel's fence in its newest renewal here.
+	Fence           string `protobuf:"bytes,9,opt,name=fence,proto3" json:"fence,omitempty"`                                              // ebpf; nft (weaker); none; refused: holds nothing, its self-check failed; "" = not told
+	FenceLeftMs     int64  `protobuf:"varint,10,opt,name=fence_left_ms,json=fenceLeftMs,proto3" json:"fence_left_ms,omitempty"`           // of the deadline that the kernel holds; negative = past
+	FenceDropped    uint64 `protobuf:"varint,11,opt,name=fence_dropped,json=fenceDropped,proto3" json:"fence_dropped,omitempty"`          // packets that the kernel has refused
+	FenceInterfaces uint32 `protobuf:"varint,12,opt,name=fence_interfaces,json=fenceInterfaces,proto3" json:"fence_interfaces,omitempty"` // that are guarded
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2400,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2413,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AgentStatus) GetHost() string {
@@ -2355,6 +2472,34 @@ func (x *AgentStatus) GetHolds() []string {
 	return nil
 }
 
+func (x *AgentStatus) GetFence() string {
+	if x != nil {
+		return x.Fence
+	}
+	return ""
+}
+
+func (x *AgentStatus) GetFenceLeftMs() int64 {
+	if x != nil {
+		return x.FenceLeftMs
+	}
+	return 0
+}
+
+func (x *AgentStatus) GetFenceDropped() uint64 {
+	if x != nil {
+		return x.FenceDropped
+	}
+	return 0
+}
+
+func (x *AgentStatus) GetFenceInterfaces() uint32 {
+	if x != nil {
+		return x.FenceInterfaces
+	}
+	return 0
+}
+
 type VIPStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Set           *VIPSet                `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
@@ -2372,7 +2517,7 @@ type VIPStatus struct {
 
 func (x *VIPStatus) Reset() {
 	*x = VIPStatus{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2529,7 @@ func (x *VIPStatus) String() string {
 func (*VIPStatus) ProtoMessage() {}
 
 func (x *VIPStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2542,7 @@ func (x *VIPStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VIPStatus.ProtoReflect.Descriptor instead.
 func (*VIPStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VIPStatus) GetSet() *VIPSet {
@@ -2480,7 +2625,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2637,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2650,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -2596,7 +2741,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +2753,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +2766,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatusReply) GetSchema() int32 {
@@ -2752,7 +2897,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2909,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2922,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainRequest) GetSet() string {
@@ -2801,7 +2946,7 @@ type CandidateExplanation struct {
 
 func (x *CandidateExplanation) Reset() {
 	*x = CandidateExplanation{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +2958,7 @@ func (x *CandidateExplanation) String() string {
 func (*CandidateExplanation) ProtoMessage() {}
 
 func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +2971,7 @@ func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CandidateExplanation.ProtoReflect.Descriptor instead.
 func (*CandidateExplanation) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CandidateExplanation) GetHost() string {
@@ -2882,7 +3027,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3039,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3052,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -2945,7 +3090,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3102,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3115,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainReply) GetSet() string {
@@ -3024,7 +3169,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +3181,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +3194,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListSetsRequest) GetNames() []string {
@@ -3068,7 +3213,7 @@ type ListSetsReply struct {
 
 func (x *ListSetsReply) Reset() {
 	*x = ListSetsReply{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3225,7 @@ func (x *ListSetsReply) String() string {
 func (*ListSetsReply) ProtoMessage() {}
 
 func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3238,7 @@ func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsReply.ProtoReflect.Descriptor instead.
 func (*ListSetsReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListSetsReply) GetSets() []*VIPStatus {
@@ -3114,7 +3259,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3271,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3284,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ApplyRequest) GetSets() []*VIPSet {
@@ -3173,7 +3318,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3330,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3343,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ApplyReply) GetIndex() uint64 {
@@ -3225,7 +3370,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3237,7 +3382,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3250,7 +3395,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DeleteRequest) GetSet() string {
@@ -3276,7 +3421,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3433,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3446,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DeleteReply) GetIndex() uint64 {
@@ -3322,7 +3467,7 @@ type MoveRequest struct {
 
 func (x *MoveRequest) Reset() {
 	*x = MoveRequest{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3334,7 +3479,7 @@ func (x *MoveRequest) String() string {
 func (*MoveRequest) ProtoMessage() {}
 
 func (x *MoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3347,7 +3492,7 @@ func (x *MoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveRequest.ProtoReflect.Descriptor instead.
 func (*MoveRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MoveRequest) GetSet() string {
@@ -3381,7 +3526,7 @@ type MoveReply struct {
 
 func (x *MoveReply) Reset() {
 	*x = MoveReply{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3538,7 @@ func (x *MoveReply) String() string {
 func (*MoveReply) ProtoMessage() {}
 
 func (x *MoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3551,7 @@ func (x *MoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveReply.ProtoReflect.Descriptor instead.
 func (*MoveReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MoveReply) GetIndex() uint64 {
@@ -3434,7 +3579,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3591,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3604,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DrainRequest) GetHost() string {
@@ -3493,7 +3638,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3505,7 +3650,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3518,7 +3663,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DrainReply) GetIndex() uint64 {
@@ -3546,7 +3691,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3558,7 +3703,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3571,7 +3716,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PauseRequest) GetSet() string {
@@ -3604,7 +3749,7 @@ type PauseReply struct {
 
 func (x *PauseReply) Reset() {
 	*x = PauseReply{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3761,7 @@ func (x *PauseReply) String() string {
 func (*PauseReply) ProtoMessage() {}
 
 func (x *PauseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3774,7 @@ func (x *PauseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReply.ProtoReflect.Descriptor instead.
 func (*PauseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PauseReply) GetIndex() uint64 {
@@ -3650,7 +3795,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3807,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3820,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EventsRequest) GetFromIndex() uint64 {
@@ -3708,7 +3853,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3865,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3878,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -3752,7 +3897,7 @@ type TransferLeadershipReply struct {
 
 func (x *TransferLeadershipReply) Reset() {
 	*x = TransferLeadershipReply{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3909,7 @@ func (x *TransferLeadershipReply) String() string {
 func (*TransferLeadershipReply) ProtoMessage() {}
 
 func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3922,7 @@ func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipReply.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TransferLeadershipReply) GetLeader() string {
@@ -3796,7 +3941,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3953,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3966,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -3840,7 +3985,7 @@ type RemoveMemberReply struct {
 
 func (x *RemoveMemberReply) Reset() {
 	*x = RemoveMemberReply{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3852,7 +3997,7 @@ func (x *RemoveMemberReply) String() string {
 func (*RemoveMemberReply) ProtoMessage() {}
 
 func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3865,7 +4010,7 @@ func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberReply.ProtoReflect.Descriptor instead.
 func (*RemoveMemberReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RemoveMemberReply) GetIndex() uint64 {
@@ -3883,7 +4028,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +4040,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +4053,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 type SnapshotChunk struct {
@@ -3920,7 +4065,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4077,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4090,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -3965,7 +4110,7 @@ type RestoreSnapshotReply struct {
 
 func (x *RestoreSnapshotReply) Reset() {
 	*x = RestoreSnapshotReply{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3977,7 +4122,7 @@ func (x *RestoreSnapshotReply) String() string {
 func (*RestoreSnapshotReply) ProtoMessage() {}
 
 func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3990,7 +4135,7 @@ func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotReply.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RestoreSnapshotReply) GetIndex() uint64 {
@@ -4111,6 +4256,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"conditions\x18\x02 \x03(\v2\x16.holdfast.v1.ConditionR\n" +
 	"conditions\",\n" +
 	"\x14ReportConditionReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x81\x01\n" +
+	"\x12ReportStallRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x1b\n" +
+	"\tlasted_ms\x18\x02 \x01(\x03R\blastedMs\x12 \n" +
+	"\fended_ms_ago\x18\x03 \x01(\x03R\n" +
+	"endedMsAgo\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\x05R\x04more\"(\n" +
+	"\x10ReportStallReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"3\n" +
 	"\rRebindRequest\x12\x10\n" +
 	"\x03old\x18\x01 \x01(\x04R\x03old\x12\x10\n" +
@@ -4182,7 +4335,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
 	"\x05quiet\x18\n" +
 	" \x01(\bR\x05quiet\x12\x18\n" +
-	"\afollows\x18\v \x01(\tR\afollows\"\xf4\x01\n" +
+	"\afollows\x18\v \x01(\tR\afollows\"\xfe\x02\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x15\n" +
@@ -4193,7 +4346,12 @@ const file_holdfast_proto_rawDesc = "" +
 	"\n" +
 	"conditions\x18\a \x03(\v2\x16.holdfast.v1.ConditionR\n" +
 	"conditions\x12\x14\n" +
-	"\x05holds\x18\b \x03(\tR\x05holds\"\x9f\x02\n" +
+	"\x05holds\x18\b \x03(\tR\x05holds\x12\x14\n" +
+	"\x05fence\x18\t \x01(\tR\x05fence\x12\"\n" +
+	"\rfence_left_ms\x18\n" +
+	" \x01(\x03R\vfenceLeftMs\x12#\n" +
+	"\rfence_dropped\x18\v \x01(\x04R\ffenceDropped\x12)\n" +
+	"\x10fence_interfaces\x18\f \x01(\rR\x0ffenceInterfaces\"\x9f\x02\n" +
 	"\tVIPStatus\x12%\n" +
 	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x16\n" +
 	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x18\n" +
@@ -4317,13 +4475,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"F\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\achanges\x18\x02 \x03(\tR\achanges2\xf0\x03\n" +
+	"\achanges\x18\x02 \x03(\tR\achanges2\xbf\x04\n" +
 	"\bSessions\x128\n" +
 	"\x04Open\x12\x18.holdfast.v1.OpenRequest\x1a\x16.holdfast.v1.OpenReply\x127\n" +
 	"\x05Watch\x12\x19.holdfast.v1.WatchRequest\x1a\x11.holdfast.v1.View0\x01\x12A\n" +
 	"\aRelease\x12\x1b.holdfast.v1.ReleaseRequest\x1a\x19.holdfast.v1.ReleaseReply\x12V\n" +
 	"\x0eConfirmRemoval\x12\".holdfast.v1.ConfirmRemovalRequest\x1a .holdfast.v1.ConfirmRemovalReply\x12Y\n" +
-	"\x0fReportCondition\x12#.holdfast.v1.ReportConditionRequest\x1a!.holdfast.v1.ReportConditionReply\x12>\n" +
+	"\x0fReportCondition\x12#.holdfast.v1.ReportConditionRequest\x1a!.holdfast.v1.ReportConditionReply\x12M\n" +
+	"\vReportStall\x12\x1f.holdfast.v1.ReportStallRequest\x1a\x1d.holdfast.v1.ReportStallReply\x12>\n" +
 	"\x06Rebind\x12\x1a.holdfast.v1.RebindRequest\x1a\x18.holdfast.v1.RebindReply\x12;\n" +
 	"\x05Close\x12\x19.holdfast.v1.CloseRequest\x1a\x17.holdfast.v1.CloseReply2\x81\x02\n" +
 	"\x05Peers\x12;\n" +
@@ -4358,7 +4517,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_holdfast_proto_goTypes = []any{
 	(*Address)(nil),                   // 0: holdfast.v1.Address
 	(*Candidate)(nil),                 // 1: holdfast.v1.Candidate
@@ -4380,50 +4539,52 @@ var file_holdfast_proto_goTypes = []any{
 	(*ConfirmRemovalReply)(nil),       // 17: holdfast.v1.ConfirmRemovalReply
 	(*ReportConditionRequest)(nil),    // 18: holdfast.v1.ReportConditionRequest
 	(*ReportConditionReply)(nil),      // 19: holdfast.v1.ReportConditionReply
-	(*RebindRequest)(nil),             // 20: holdfast.v1.RebindRequest
-	(*RebindReply)(nil),               // 21: holdfast.v1.RebindReply
-	(*CloseRequest)(nil),              // 22: holdfast.v1.CloseRequest
-	(*CloseReply)(nil),                // 23: holdfast.v1.CloseReply
-	(*ProbeRequest)(nil),              // 24: holdfast.v1.ProbeRequest
-	(*ProbeResult)(nil),               // 25: holdfast.v1.ProbeResult
-	(*ProbeReply)(nil),                // 26: holdfast.v1.ProbeReply
-	(*FenceRequest)(nil),              // 27: holdfast.v1.FenceRequest
-	(*FenceResult)(nil),               // 28: holdfast.v1.FenceResult
-	(*FenceReply)(nil),                // 29: holdfast.v1.FenceReply
-	(*JoinRequest)(nil),               // 30: holdfast.v1.JoinRequest
-	(*JoinReply)(nil),                 // 31: holdfast.v1.JoinReply
-	(*IdentityRequest)(nil),           // 32: holdfast.v1.IdentityRequest
-	(*IdentityReply)(nil),             // 33: holdfast.v1.IdentityReply
-	(*StatusRequest)(nil),             // 34: holdfast.v1.StatusRequest
-	(*CoordinatorStatus)(nil),         // 35: holdfast.v1.CoordinatorStatus
-	(*AgentStatus)(nil),               // 36: holdfast.v1.AgentStatus
-	(*VIPStatus)(nil),                 // 37: holdfast.v1.VIPStatus
-	(*Event)(nil),                     // 38: holdfast.v1.Event
-	(*StatusReply)(nil),               // 39: holdfast.v1.StatusReply
-	(*ExplainRequest)(nil),            // 40: holdfast.v1.ExplainRequest
-	(*CandidateExplanation)(nil),      // 41: holdfast.v1.CandidateExplanation
-	(*HostLoss)(nil),                  // 42: holdfast.v1.HostLoss
-	(*ExplainReply)(nil),              // 43: holdfast.v1.ExplainReply
-	(*ListSetsRequest)(nil),           // 44: holdfast.v1.ListSetsRequest
-	(*ListSetsReply)(nil),             // 45: holdfast.v1.ListSetsReply
-	(*ApplyRequest)(nil),              // 46: holdfast.v1.ApplyRequest
-	(*ApplyReply)(nil),                // 47: holdfast.v1.ApplyReply
-	(*DeleteRequest)(nil),             // 48: holdfast.v1.DeleteRequest
-	(*DeleteReply)(nil),               // 49: holdfast.v1.DeleteReply
-	(*MoveRequest)(nil),               // 50: holdfast.v1.MoveRequest
-	(*MoveReply)(nil),                 // 51: holdfast.v1.MoveReply
-	(*DrainRequest)(nil),              // 52: holdfast.v1.DrainRequest
-	(*DrainReply)(nil),                // 53: holdfast.v1.DrainReply
-	(*PauseRequest)(nil),              // 54: holdfast.v1.PauseRequest
-	(*PauseReply)(nil),                // 55: holdfast.v1.PauseReply
-	(*EventsRequest)(nil),             // 56: holdfast.v1.EventsRequest
-	(*TransferLeadershipRequest)(nil), // 57: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipReply)(nil),   // 58: holdfast.v1.TransferLeadershipReply
-	(*RemoveMemberRequest)(nil),       // 59: holdfast.v1.RemoveMemberRequest
-	(*RemoveMemberReply)(nil),         // 60: holdfast.v1.RemoveMemberReply
-	(*SaveSnapshotRequest)(nil),       // 61: holdfast.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),             // 62: holdfast.v1.SnapshotChunk
-	(*RestoreSnapshotReply)(nil),      // 63: holdfast.v1.RestoreSnapshotReply
+	(*ReportStallRequest)(nil),        // 20: holdfast.v1.ReportStallRequest
+	(*ReportStallReply)(nil),          // 21: holdfast.v1.ReportStallReply
+	(*RebindRequest)(nil),             // 22: holdfast.v1.RebindRequest
+	(*RebindReply)(nil),               // 23: holdfast.v1.RebindReply
+	(*CloseRequest)(nil),              // 24: holdfast.v1.CloseRequest
+	(*CloseReply)(nil),                // 25: holdfast.v1.CloseReply
+	(*ProbeRequest)(nil),              // 26: holdfast.v1.ProbeRequest
+	(*ProbeResult)(nil),               // 27: holdfast.v1.ProbeResult
+	(*ProbeReply)(nil),                // 28: holdfast.v1.ProbeReply
+	(*FenceRequest)(nil),              // 29: holdfast.v1.FenceRequest
+	(*FenceResult)(nil),               // 30: holdfast.v1.FenceResult
+	(*FenceReply)(nil),                // 31: holdfast.v1.FenceReply
+	(*JoinRequest)(nil),               // 32: holdfast.v1.JoinRequest
+	(*JoinReply)(nil),                 // 33: holdfast.v1.JoinReply
+	(*IdentityRequest)(nil),           // 34: holdfast.v1.IdentityRequest
+	(*IdentityReply)(nil),             // 35: holdfast.v1.IdentityReply
+	(*StatusRequest)(nil),             // 36: holdfast.v1.StatusRequest
+	(*CoordinatorStatus)(nil),         // 37: holdfast.v1.CoordinatorStatus
+	(*AgentStatus)(nil),               // 38: holdfast.v1.AgentStatus
+	(*VIPStatus)(nil),                 // 39: holdfast.v1.VIPStatus
+	(*Event)(nil),                     // 40: holdfast.v1.Event
+	(*StatusReply)(nil),               // 41: holdfast.v1.StatusReply
+	(*ExplainRequest)(nil),            // 42: holdfast.v1.ExplainRequest
+	(*CandidateExplanation)(nil),      // 43: holdfast.v1.CandidateExplanation
+	(*HostLoss)(nil),                  // 44: holdfast.v1.HostLoss
+	(*ExplainReply)(nil),              // 45: holdfast.v1.ExplainReply
+	(*ListSetsRequest)(nil),           // 46: holdfast.v1.ListSetsRequest
+	(*ListSetsReply)(nil),             // 47: holdfast.v1.ListSetsReply
+	(*ApplyRequest)(nil),              // 48: holdfast.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 49: holdfast.v1.ApplyReply
+	(*DeleteRequest)(nil),             // 50: holdfast.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 51: holdfast.v1.DeleteReply
+	(*MoveRequest)(nil),               // 52: holdfast.v1.MoveRequest
+	(*MoveReply)(nil),                 // 53: holdfast.v1.MoveReply
+	(*DrainRequest)(nil),              // 54: holdfast.v1.DrainRequest
+	(*DrainReply)(nil),                // 55: holdfast.v1.DrainReply
+	(*PauseRequest)(nil),              // 56: holdfast.v1.PauseRequest
+	(*PauseReply)(nil),                // 57: holdfast.v1.PauseReply
+	(*EventsRequest)(nil),             // 58: holdfast.v1.EventsRequest
+	(*TransferLeadershipRequest)(nil), // 59: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipReply)(nil),   // 60: holdfast.v1.TransferLeadershipReply
+	(*RemoveMemberRequest)(nil),       // 61: holdfast.v1.RemoveMemberRequest
+	(*RemoveMemberReply)(nil),         // 62: holdfast.v1.RemoveMemberReply
+	(*SaveSnapshotRequest)(nil),       // 63: holdfast.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),             // 64: holdfast.v1.SnapshotChunk
+	(*RestoreSnapshotReply)(nil),      // 65: holdfast.v1.RestoreSnapshotReply
 }
 var file_holdfast_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.VIPSet.addresses:type_name -> holdfast.v1.Address
@@ -4438,74 +4599,76 @@ var file_holdfast_proto_depIdxs = []int32{
 	13, // 9: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
 	10, // 10: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
 	13, // 11: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
-	25, // 12: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
-	28, // 13: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
+	27, // 12: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
+	30, // 13: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
 	4,  // 14: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
 	13, // 15: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
 	2,  // 16: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
 	8,  // 17: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
-	35, // 18: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
-	36, // 19: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
-	37, // 20: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
-	38, // 21: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
+	37, // 18: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
+	38, // 19: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
+	39, // 20: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
+	40, // 21: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
 	10, // 22: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
 	4,  // 23: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
-	37, // 24: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
-	41, // 25: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
-	42, // 26: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
-	38, // 27: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
-	37, // 28: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
+	39, // 24: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
+	43, // 25: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
+	44, // 26: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
+	40, // 27: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
+	39, // 28: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
 	2,  // 29: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
 	5,  // 30: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
 	7,  // 31: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
 	14, // 32: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
 	16, // 33: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
 	18, // 34: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
-	20, // 35: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
-	22, // 36: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
-	24, // 37: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
-	27, // 38: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
-	30, // 39: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
-	32, // 40: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
-	34, // 41: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
-	40, // 42: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
-	44, // 43: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
-	46, // 44: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
-	48, // 45: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
-	50, // 46: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
-	52, // 47: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
-	54, // 48: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
-	56, // 49: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
-	57, // 50: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	59, // 51: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
-	61, // 52: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	62, // 53: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
-	6,  // 54: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
-	11, // 55: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
-	15, // 56: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
-	17, // 57: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
-	19, // 58: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
-	21, // 59: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
-	23, // 60: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
-	26, // 61: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
-	29, // 62: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
-	31, // 63: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
-	33, // 64: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
-	39, // 65: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
-	43, // 66: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
-	45, // 67: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
-	47, // 68: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
-	49, // 69: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
-	51, // 70: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
-	53, // 71: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
-	55, // 72: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
-	38, // 73: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
-	58, // 74: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
-	60, // 75: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
-	62, // 76: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
-	63, // 77: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
-	54, // [54:78] is the sub-list for method output_type
-	30, // [30:54] is the sub-list for method input_type
+	20, // 35: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
+	22, // 36: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
+	24, // 37: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
+	26, // 38: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
+	29, // 39: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
+	32, // 40: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
+	34, // 41: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
+	36, // 42: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
+	42, // 43: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
+	46, // 44: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
+	48, // 45: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
+	50, // 46: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
+	52, // 47: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
+	54, // 48: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
+	56, // 49: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
+	58, // 50: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
+	59, // 51: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	61, // 52: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
+	63, // 53: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	64, // 54: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
+	6,  // 55: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
+	11, // 56: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
+	15, // 57: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
+	17, // 58: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
+	19, // 59: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
+	21, // 60: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
+	23, // 61: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
+	25, // 62: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
+	28, // 63: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
+	31, // 64: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
+	33, // 65: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
+	35, // 66: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
+	41, // 67: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
+	45, // 68: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
+	47, // 69: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
+	49, // 70: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
+	51, // 71: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
+	53, // 72: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
+	55, // 73: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
+	57, // 74: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
+	40, // 75: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
+	60, // 76: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
+	62, // 77: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
+	64, // 78: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
+	65, // 79: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
+	55, // [55:80] is the sub-list for method output_type
+	30, // [30:55] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -4522,7 +4685,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -30,6 +30,7 @@ const (
 	Sessions_Release_FullMethodName         = "/holdfast.v1.Sessions/Release"
 	Sessions_ConfirmRemoval_FullMethodName  = "/holdfast.v1.Sessions/ConfirmRemoval"
 	Sessions_ReportCondition_FullMethodName = "/holdfast.v1.Sessions/ReportCondition"
+	Sessions_ReportStall_FullMethodName     = "/holdfast.v1.Sessions/ReportStall"
 	Sessions_Rebind_FullMethodName          = "/holdfast.v1.Sessions/Rebind"
 	Sessions_Close_FullMethodName           = "/holdfast.v1.Sessions/Close"
 )
@@ -54,6 +55,9 @@ type SessionsClient interface {
 	ConfirmRemoval(ctx context.Context, in *ConfirmRemovalRequest, opts ...grpc.CallOption) (*ConfirmRemovalReply, error)
 	// ReportCondition tells what the host's health checks say of a set.
 	ReportCondition(ctx context.Context, in *ReportConditionRequest, opts ...grpc.CallOption) (*ReportConditionReply, error)
+	// ReportStall tells that the agent did not run for a time. It is for people:
+	// no decision depends on it.
+	ReportStall(ctx context.Context, in *ReportStallRequest, opts ...grpc.CallOption) (*ReportStallReply, error)
 	// Rebind moves the grants of a fenced session to a new one and closes the old.
 	Rebind(ctx context.Context, in *RebindRequest, opts ...grpc.CallOption) (*RebindReply, error)
 	// Close ends a session whose addresses are all down.
@@ -127,6 +131,16 @@ func (c *sessionsClient) ReportCondition(ctx context.Context, in *ReportConditio
 	return out, nil
 }
 
+func (c *sessionsClient) ReportStall(ctx context.Context, in *ReportStallRequest, opts ...grpc.CallOption) (*ReportStallReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportStallReply)
+	err := c.cc.Invoke(ctx, Sessions_ReportStall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionsClient) Rebind(ctx context.Context, in *RebindRequest, opts ...grpc.CallOption) (*RebindReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RebindReply)
@@ -167,6 +181,9 @@ type SessionsServer interface {
 	ConfirmRemoval(context.Context, *ConfirmRemovalRequest) (*ConfirmRemovalReply, error)
 	// ReportCondition tells what the host's health checks say of a set.
 	ReportCondition(context.Context, *ReportConditionRequest) (*ReportConditionReply, error)
+	// ReportStall tells that the agent did not run for a time. It is for people:
+	// no decision depends on it.
+	ReportStall(context.Context, *ReportStallRequest) (*ReportStallReply, error)
 	// Rebind moves the grants of a fenced session to a new one and closes the old.
 	Rebind(context.Context, *RebindRequest) (*RebindReply, error)
 	// Close ends a session whose addresses are all down.
@@ -195,6 +212,9 @@ func (UnimplementedSessionsServer) ConfirmRemoval(context.Context, *ConfirmRemov
 }
 func (UnimplementedSessionsServer) ReportCondition(context.Context, *ReportConditionRequest) (*ReportConditionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportCondition not implemented")
+}
+func (UnimplementedSessionsServer) ReportStall(context.Context, *ReportStallRequest) (*ReportStallReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportStall not implemented")
 }
 func (UnimplementedSessionsServer) Rebind(context.Context, *RebindRequest) (*RebindReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rebind not implemented")
@@ -306,6 +326,24 @@ func _Sessions_ReportCondition_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Sessions_ReportStall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportStallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionsServer).ReportStall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sessions_ReportStall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionsServer).ReportStall(ctx, req.(*ReportStallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Sessions_Rebind_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RebindRequest)
 	if err := dec(in); err != nil {
@@ -364,6 +402,10 @@ var Sessions_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportCondition",
 			Handler:    _Sessions_ReportCondition_Handler,
+		},
+		{
+			MethodName: "ReportStall",
+			Handler:    _Sessions_ReportStall_Handler,
 		},
 		{
 			MethodName: "Rebind",

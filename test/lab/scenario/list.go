@@ -15,15 +15,25 @@ import (
 // demonstration.
 func All() []Scenario {
 	return []Scenario{
-		PowerOffLeader(), PowerOff(), AgentRestart(), KillAll(), Freeze(),
+		PowerOffLeader(), PowerOff(), AgentKilled(), AgentRestart(), KillAll(), Freeze(),
 		Partition(), Heal(), CutOut(), CutIn(),
 		LeaderKilled(), Move(), Drain(), Terminate(), Unhealthy(),
 	}
 }
 
-// ByName returns the named scenario of [All] and of the long ones.
+// Campaign returns the scenarios that [All] does not show: one for each thing
+// that has to be believed about a holder that is attacked.
+func Campaign() []Scenario {
+	return []Scenario{
+		GuardianKilled(), VIPAgentKilled(), AgentFrozen(), LongFreeze(), NoFiles(), NoMemory(), SecondAgent(), SessionCopied(),
+		NonTransitive(), FlushThenFreeze(), Replug(), ReplugThenKill(), AddressDeleted(),
+		LeaderFrozen(), DiskStall(), DiskStallKill(), RollingRestart(), AllRestarted(), QuorumLost(), RandomLoss(),
+	}
+}
+
+// ByName returns the named scenario of [All] and [Campaign].
 func ByName(name string) (Scenario, bool) {
-	for _, s := range append(All(), RandomLoss(), QuorumLost()) {
+	for _, s := range append(All(), Campaign()...) {
 		if s.Name == name {
 			return s, true
 		}
@@ -54,10 +64,20 @@ func powerOff(_ context.Context, s *Stage) error {
 	return err
 }
 
-// AgentRestart kills the holder's agent and starts it again a moment later.
+// AgentKilled kills the holder's agent alone: its guardian starts it again.
+func AgentKilled() Scenario {
+	return Scenario{
+		Name: "agent-killed", Title: "agent killed (-9) alone, guardian restarts it", Promise: unmoved,
+		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).KillChild() },
+		Watch: 2 * time.Second,
+	}
+}
+
+// AgentRestart kills the holder's agent with its guardian and starts them again a
+// moment later.
 func AgentRestart() Scenario {
 	return Scenario{
-		Name: "agent-restart", Title: "agent killed (-9), restarted within the TTL", Promise: unmoved,
+		Name: "agent-restart", Title: "agent and guardian killed (-9), restarted within the TTL", Promise: unmoved,
 		Fault: func(ctx context.Context, s *Stage) error {
 			if err := s.Cluster.Agent(s.Holder).Kill(); err != nil {
 				return err
@@ -71,17 +91,11 @@ func AgentRestart() Scenario {
 	}
 }
 
-// KillAll kills the holder's agent and coordinator; the host goes on.
+// KillAll kills the holder's agent with its guardian, and its coordinator; the host goes on.
 func KillAll() Scenario {
 	return Scenario{
 		Name: "kill-all", Title: "agent and coordinator killed (-9), host goes on", Promise: lingering,
-		Fault: func(_ context.Context, s *Stage) error {
-			errs := []error{s.Cluster.Agent(s.Holder).Kill()}
-			if p := s.Cluster.Coordinator(s.Holder); p != nil {
-				errs = append(errs, p.Kill())
-			}
-			return errors.Join(errs...)
-		},
+		Fault: func(_ context.Context, s *Stage) error { return s.killAll() },
 	}
 }
 
@@ -89,10 +103,10 @@ func KillAll() Scenario {
 func Freeze() Scenario {
 	return Scenario{
 		Name: "freeze", Title: "agent frozen (SIGSTOP), thawed after the takeover", Promise: lingering,
-		Fault: func(_ context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).Freeze() },
+		Fault: func(_ context.Context, s *Stage) error { return s.daemon().Freeze() },
 		After: func(_ context.Context, s *Stage) error {
 			s.say("agent on %s thaws", s.Holder.Name)
-			return s.Cluster.Agent(s.Holder).Thaw()
+			return s.daemon().Thaw()
 		},
 		Watch: time.Second,
 	}
@@ -207,7 +221,7 @@ func Drain() Scenario {
 func Terminate() Scenario {
 	return Scenario{
 		Name: "sigterm", Title: "agent stopped (SIGTERM)", Promise: planned,
-		Fault: func(ctx context.Context, s *Stage) error { return s.Cluster.Agent(s.Holder).Stop(ctx) },
+		Fault: func(ctx context.Context, s *Stage) error { return s.daemon().Stop(ctx) },
 	}
 }
 
@@ -216,16 +230,17 @@ func Terminate() Scenario {
 func Unhealthy() Scenario {
 	return Scenario{
 		Name: "unhealthy", Title: "health check turns bad", Promise: planned,
-		Fault: func(_ context.Context, s *Stage) error { return os.WriteFile(maintenanceFile(s.Holder), nil, 0o600) },
+		Fault: func(_ context.Context, s *Stage) error { return os.WriteFile(MaintenanceFile(s.Holder), nil, 0o600) },
 	}
 }
 
-func maintenanceFile(h *lab.Host) string { return filepath.Join(h.Disk, "maintenance") }
+// MaintenanceFile is the file whose presence fails the health check of a host.
+func MaintenanceFile(h *lab.Host) string { return filepath.Join(h.Disk, "maintenance") }
 
 // AgentLines is the health check that [Unhealthy] turns bad, for the host's
 // vipagent.yaml.
 func AgentLines(h *lab.Host) string {
-	return fmt.Sprintf("checks:\n  - {name: maintenance, type: file, path: %s, absent: true, interval: 50ms}\n", maintenanceFile(h))
+	return fmt.Sprintf("checks:\n  - {name: maintenance, type: file, path: %s, absent: true, interval: 50ms}\n", MaintenanceFile(h))
 }
 
 // RandomLoss loses 30 % of the packets on the holder's link for 20 s.
@@ -237,5 +252,6 @@ func RandomLoss() Scenario {
 			return errors.Join(s.Cluster.Network.Lose(s.Holder, lab.Outgoing, 30), s.Cluster.Network.Lose(s.Holder, lab.Incoming, 30))
 		},
 		Watch: 20 * time.Second,
+		Long:  true,
 	}
 }

@@ -17,8 +17,13 @@ func QuorumLost() Scenario {
 		Promise: func(time.Duration) Promise { return Promise{Gap: 2 * time.Second} },
 		Prepare: func(ctx context.Context, s *Stage) error { return s.loseQuorum(ctx) },
 		Fault: func(_ context.Context, s *Stage) error {
-			_, err := s.Cluster.StartCoordinator(s.other())
-			return err
+			for _, h := range s.Cluster.Config().Coordinators {
+				if !s.Cluster.Coordinator(h).Running() {
+					_, err := s.Cluster.StartCoordinator(h)
+					return err
+				}
+			}
+			return fmt.Errorf("every coordinator runs")
 		},
 		Watch: 3 * time.Second,
 	}

@@ -15,8 +15,17 @@ type Promise struct {
 	// Gap is the longest time without an answer; 0: no probe is lost at all;
 	// negative: nothing is promised.
 	Gap time.Duration
-	// Overlap is the longest time in which two hosts have the address.
+	// Overlap is the longest time in which two hosts answer for the address or
+	// claim it on the wire.
 	Overlap time.Duration
+	// Unfenced is the overlap on a host whose kernel has no fence with an
+	// absolute deadline, where only the address's own lifetime ends it.
+	Unfenced time.Duration
+	// Table is the longest time in which the address stands in the tables of
+	// two hosts. Behind a closed fence that is no overlap.
+	Table time.Duration
+	// Anywhere: the set may stay or move, both are as promised.
+	Anywhere bool
 	// Takeover says whether another host has the address in the end.
 	Takeover bool
 	// Grace is the time after the fault in which gaps do not count.
@@ -42,6 +51,8 @@ type Scenario struct {
 	// Clients are those that count: on the surviving side of a partition; nil:
 	// all.
 	Clients func(*Stage) []*lab.Host
+	// Long ones take more than ten seconds.
+	Long bool
 	// Broken leaves the fault in place for the next scenario.
 	Broken bool
 }
@@ -59,8 +70,12 @@ const (
 	// voluntary bounds the gap of every planned move.
 	voluntary = 40 * time.Millisecond
 	// janitor is how long the kernel may keep the address of an agent that does
-	// not run any more beyond the takeover: lifetimes are whole seconds.
-	janitor = 500 * time.Millisecond
+	// not run any more beyond the takeover: lifetimes are whole seconds, up to
+	// 4 s, and the kernel looks a little late.
+	janitor = 4500 * time.Millisecond
+	// unfenced is how long two hosts may answer where nothing but the lifetime
+	// of a few addresses, 1 s, ends it.
+	unfenced = 500 * time.Millisecond
 )
 
 // lapse is the promise of every fault that ends the lease by its time.
@@ -75,7 +90,15 @@ func lapse(ttl time.Duration) Promise {
 // lingering is lapse for a holder whose kernel goes on without its agent.
 func lingering(ttl time.Duration) Promise {
 	p := lapse(ttl)
-	p.Overlap = janitor
+	p.Unfenced, p.Table = unfenced, janitor
+	return p
+}
+
+// survived is the promise of what should cost nothing and may cost the lease:
+// the set stays or moves within the time of a lapse.
+func survived(ttl time.Duration) Promise {
+	p := lingering(ttl)
+	p.Takeover, p.Anywhere = false, true
 	return p
 }
 

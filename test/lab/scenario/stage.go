@@ -14,17 +14,38 @@ import (
 
 // Stage is a running cluster with one VIP set under observation.
 type Stage struct {
-	Cluster  *lab.Cluster
+	Cluster  *lab.Cluster // with another System, only its Network and Config count
+	System   System       // what holds the set; nil: the cluster
 	Recorder *lab.Recorder
 	Set      string
 	VIPs     []netip.Addr // of the set, all of them probed
 	TTL      time.Duration
 	Say      func(format string, args ...any) // comments for a person; may be nil
 
+	// Weak: the hosts' kernels have no fence with an absolute deadline. Promises
+	// are then held to what the address's lifetime alone can keep.
+	Weak bool
+	// Candidates are the hosts that may hold the set; nil: all with an agent.
+	Candidates []*lab.Host
+	// Also are addresses of other sets that are judged for overlap with it.
+	Also []netip.Addr
+
 	// Holder is the host that holds the set before the fault.
 	Holder *lab.Host
 
-	broken string // the scenario whose fault is still in place
+	broken string         // the scenario whose fault is still in place
+	began  lab.Time       // when the latest fault began
+	undo   []func() error // what Repair has to do besides
+}
+
+// later has something undone when the stage is repaired.
+func (s *Stage) later(undo func() error) { s.undo = append(s.undo, undo) }
+
+func (s *Stage) candidates() []*lab.Host {
+	if s.Candidates != nil {
+		return s.Candidates
+	}
+	return s.Cluster.Config().Agents
 }
 
 func (s *Stage) say(format string, args ...any) {
@@ -45,7 +66,7 @@ func (s *Stage) Pause(ctx context.Context, d time.Duration) {
 // by its kernel and by the quorum, and every client has had its answers from
 // it for a while.
 func (s *Stage) Calm(ctx context.Context) error {
-	if err := s.Cluster.WaitReady(ctx); err != nil {
+	if err := s.system().Ready(ctx); err != nil {
 		return err
 	}
 	return lab.Poll(ctx, 50*time.Millisecond, func() error {
@@ -53,7 +74,7 @@ func (s *Stage) Calm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		granted, err := s.Cluster.Holder(ctx, s.Set)
+		granted, err := s.system().Holder(ctx, s.Set)
 		if err != nil {
 			return err
 		}
@@ -110,7 +131,7 @@ func (s *Stage) rest(ctx context.Context, old *lab.Host, clients []*lab.Host) er
 
 // other returns a host that is not the holder, the same one each time.
 func (s *Stage) other() *lab.Host {
-	hosts := s.Cluster.Config().Agents
+	hosts := s.candidates()
 	for i, h := range hosts {
 		if h == s.Holder {
 			return hosts[(i+1)%len(hosts)]
@@ -121,13 +142,21 @@ func (s *Stage) other() *lab.Host {
 
 // leadElsewhere makes a coordinator lead that is not on the holder's host.
 func (s *Stage) leadElsewhere(ctx context.Context) error {
-	return s.Cluster.Lead(ctx, s.other())
+	if s.System != nil {
+		return nil // nothing else has a leader
+	}
+	for _, h := range s.Cluster.Config().Coordinators {
+		if h != s.Holder {
+			return s.Cluster.Lead(ctx, h)
+		}
+	}
+	return fmt.Errorf("%s has the only coordinator", s.Holder.Name)
 }
 
 // moveTo makes the host the holder.
 func (s *Stage) moveTo(ctx context.Context, h *lab.Host) error {
 	if s.Holder != h {
-		if _, err := s.Cluster.MustCtl(ctx, "move", s.Set, "--to", h.Name); err != nil {
+		if err := s.system().Move(ctx, s.Set, h); err != nil {
 			return err
 		}
 	}
@@ -146,18 +175,17 @@ func (s *Stage) moveTo(ctx context.Context, h *lab.Host) error {
 func (s *Stage) Repair(ctx context.Context) error {
 	s.broken = ""
 	var errs []error
+	for _, undo := range s.undo {
+		errs = append(errs, undo())
+	}
+	s.undo = nil
 	for _, h := range s.Cluster.Network.Hosts {
-		if err := os.Remove(maintenanceFile(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(MaintenanceFile(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	if err := errors.Join(append(errs, s.Cluster.Repair(ctx))...); err != nil {
+	if err := errors.Join(append(errs, s.system().Repair(ctx))...); err != nil {
 		return fmt.Errorf("repair: %w", err)
-	}
-	for _, h := range s.Cluster.Config().Agents {
-		if _, err := s.Cluster.MustCtl(ctx, "undrain", h.Name); err != nil {
-			return err
-		}
 	}
 	return s.Calm(ctx)
 }
