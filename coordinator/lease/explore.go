@@ -35,7 +35,13 @@ func (v *Voter) Append(b []byte, now Time, horizon time.Duration) []byte {
 	b = appendConfiguration(b, v.configuration)
 	b = binary.AppendUvarint(b, v.applied)
 	b = binary.AppendUvarint(b, uint64(len(v.sessions)))
-	for _, id := range slices.Sorted(maps.Keys(v.sessions)) {
+	var few [8]uint64 // so that the usual case costs no memory
+	ids := few[:0]
+	for id := range v.sessions {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
 		rec := v.sessions[id]
 		b = binary.AppendUvarint(b, id)
 		b = append(b, byte(rec.mark))

@@ -210,12 +210,23 @@ func (l *Ledger) Live(now lease.Time, id fsm.SessionID) bool {
 func (l *Ledger) Append(b []byte, now lease.Time, horizon time.Duration) []byte {
 	b = l.Voter.Append(b, now, horizon)
 	b = binary.AppendUvarint(b, uint64(len(l.firstSeen)))
-	for _, id := range slices.Sorted(maps.Keys(l.firstSeen)) {
-		b = binary.AppendUvarint(b, uint64(id))
-		b = binary.AppendVarint(b, max(int64(l.firstSeen[id]-now), -int64(horizon)))
+	var few [8]uint64 // so that the usual case costs no memory
+	ids := few[:0]
+	for id := range l.firstSeen {
+		ids = append(ids, uint64(id))
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		b = binary.AppendUvarint(b, id)
+		b = binary.AppendVarint(b, max(int64(l.firstSeen[fsm.SessionID(id)]-now), -int64(horizon)))
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.ended)))
-	for _, id := range slices.Sorted(maps.Keys(l.ended)) {
+	ids = few[:0]
+	for id := range l.ended {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, id), l.ended[id])
 	}
 	return binary.AppendUvarint(binary.AppendUvarint(b, l.snapshots[0]), l.snapshots[1])

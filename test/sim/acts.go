@@ -112,7 +112,7 @@ func (h *host) actDecide(a *agent, now lease.Time) spot {
 
 // actRead compares the kernel with what is wanted.
 func (h *host) actRead(a *agent, _ lease.Time) spot {
-	a.read = h.kernel.present
+	a.read, a.undone = h.kernel.present, false
 	ops := vip.Plan(a.wanted, h.kernel.addresses(), vip.Options{})
 	a.removals = vip.Of(ops, vip.Remove)
 	a.adds = a.adds[:0:0]
@@ -136,6 +136,10 @@ func (h *host) actShut(a *agent, _ lease.Time) spot {
 }
 
 func (h *host) actRemove(a *agent, _ lease.Time) spot {
+	if h.jam > 0 { // the kernel does not do it
+		h.jam--
+		return readBack
+	}
 	for _, r := range a.removals {
 		h.kernel.present[place(r.IP())] = false
 	}
@@ -144,7 +148,10 @@ func (h *host) actRemove(a *agent, _ lease.Time) spot {
 
 // actReadBack is the confirmation: only what is read back is down (agent rule 5).
 func (h *host) actReadBack(a *agent, now lease.Time) spot {
-	return h.actRead(a, now)
+	if a.undone = h.actRead(a, now) == shutFence; a.undone {
+		a.look, a.wake = true, true // it is tried again after this step
+	}
+	return letGo
 }
 
 func (h *host) actLetGo(a *agent, _ lease.Time) spot {
@@ -152,7 +159,9 @@ func (h *host) actLetGo(a *agent, _ lease.Time) spot {
 		return slices.ContainsFunc(a.wanted, func(w vip.Wanted) bool { return w.IP() == ip })
 	}
 	a.book.Forget(a.present, wanted)
-	a.book.Swept()
+	if !a.undone {
+		a.book.Swept()
+	}
 	if a.book.LetGo(a.decision.GiveUp, a.decision.Retired, a.present) {
 		return writeFloors
 	}
@@ -172,6 +181,7 @@ func (h *host) actWriteFloors(a *agent, _ lease.Time) spot {
 }
 
 func (h *host) actExpect(a *agent, _ lease.Time) spot {
+	a.adds = slices.DeleteFunc(a.adds, func(op vip.Op) bool { return a.present(op.Address.IP()) })
 	if len(a.adds) == 0 {
 		return account
 	}

@@ -24,6 +24,7 @@ type host struct {
 	until   [2]lease.Time // the deadlines in it, which change more often than the rest
 	process uint64        // of the newest agent
 	vetoes  [maxSets]bool // by the health checks
+	jam     uint8         // so many removals will not work
 	agent   *agent        // nil = dead
 }
 
@@ -41,6 +42,7 @@ type agent struct {
 	// The step under way.
 	at       spot
 	look     bool // the kernel must be read
+	undone   bool // something is up that was to be removed
 	wanted   []vip.Wanted
 	decision tenure.Decision
 	adds     []vip.Op

@@ -53,7 +53,7 @@
 // committed at any later time, and any agreement may be used by anybody. Time goes in
 // ticks; in one a slow clock goes one unit and a fast one three, which is their bound, so
 // a promise is exactly as long as it must be. Coordinators are interchangeable
-// as long as there is one configuration, and states that differ in that alone count once.
+// if they are in the same configurations, and states that differ in that alone count once.
 //
 // # What is not modelled
 //

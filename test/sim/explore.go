@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,11 +31,20 @@ type bounds struct {
 	setup    func(m *model)
 }
 
+// role says in which configurations a coordinator is.
+func (b *bounds) role(node int) byte {
+	role := flags(node < b.voters)
+	for i, voters := range b.changes {
+		role |= flags(slices.Contains(voters, node)) << (i + 1)
+	}
+	return role
+}
+
 // Report says what a check has seen.
 type Report struct {
 	Name           string
 	States, Moves  int
-	Depth          int
+	Depth, Widest  int // the widest level is what has to be held in memory
 	Complete       bool
 	Took           time.Duration
 	Failure, Trace string
@@ -45,7 +55,7 @@ func (r Report) String() string {
 	if !r.Complete {
 		complete = "NOT complete"
 	}
-	return fmt.Sprintf("%-28s %9d states %10d moves, depth %2d, %s, %.1f s", r.Name, r.States, r.Moves, r.Depth, complete, r.Took.Seconds())
+	return fmt.Sprintf("%-28s %9d states %10d moves, depth %2d, at most %6d at one depth, %s, %.1f s", r.Name, r.States, r.Moves, r.Depth, r.Widest, complete, r.Took.Seconds())
 }
 
 // origin is how a state was reached first: on the shortest way.
@@ -123,6 +133,7 @@ func (x *explorer) run(most int) {
 		if len(next) > 0 {
 			x.report.Depth++
 		}
+		x.report.Widest = max(x.report.Widest, len(next))
 		level = next
 	}
 	x.report.Complete = true

@@ -84,7 +84,7 @@ func (w *world) heal() {
 	w.tidy(w.now + int64(w.longest) + 10*int64(time.Second))
 	for _, r := range w.riders {
 		r.sleep = min(r.sleep, w.now)
-		r.vetoes = [maxSets]bool{}
+		r.vetoes, r.jam = [maxSets]bool{}, 0
 		r.revive.stop()
 		if r.agent == nil {
 			r.boots()
@@ -226,7 +226,10 @@ func (w *world) faultAgent() {
 		return
 	}
 	back := w.rng.Int64N(int64(r.ttl)) / 4
-	switch k := w.rng.IntN(12); {
+	switch k := w.rng.IntN(13); {
+	case k == 12:
+		r.jam = uint8(1 + w.rng.IntN(3))
+		return
 	case k < 4:
 		w.totals.Hosts.Kills++
 		w.note("%s: the agent is killed", r.name)

@@ -11,7 +11,7 @@ import (
 // now.
 func (h *host) key(b []byte, now lease.Time) []byte {
 	rel := func(t lease.Time) { b = binary.AppendVarint(b, max(int64(t-now), 0)) }
-	b = append(b, byte(h.boot), byte(h.process))
+	b = append(b, byte(h.boot), byte(h.process), h.jam)
 	for a := range maxAddresses {
 		p := &h.kernel.fence[a]
 		b = append(b, flags(h.kernel.present[a], p.guarded, p.open, h.vetoes[a%maxSets]))
@@ -38,7 +38,7 @@ func (h *host) key(b []byte, now lease.Time) []byte {
 		b = append(b, flags(l.fenced, l.deadline == 0, l.computed > l.deadline))
 	}
 	d := &a.duty
-	b = append(b, byte(a.at), flags(a.wake, a.look, a.view != nil, d.opening, d.rebind, d.stopping, d.gone))
+	b = append(b, byte(a.at), flags(a.wake, a.look, a.view != nil, d.opening, d.rebind, d.stopping, d.gone, a.undone))
 	if a.view != nil {
 		b = binary.AppendUvarint(b, a.view.Index)
 	}

@@ -55,7 +55,7 @@ type model struct {
 type budget struct {
 	fences, grants, crashes, starts, kills, reboots, stops uint8
 	snapshots, edits, changes, late, pauses, losses        uint8
-	sessions, rounds                                       uint8
+	sessions, rounds, jams                                 uint8
 }
 
 // coord is one coordinator.
@@ -68,6 +68,7 @@ type coord struct {
 	writing []uint64 // marks on their way to the disk
 	longest time.Duration
 	member  bool // it has a log
+	behind  bool // it has restarted and has not applied all since
 }
 
 // logged is one entry.
@@ -246,7 +247,7 @@ func (m *model) key(b []byte) []byte {
 }
 
 // nodesKey appends all that concerns one coordinator together, one after the other.
-// As long as there is one configuration they are all alike, so that it does not matter
+// Those that are in the same configurations are all alike, so that it does not matter
 // which of them is which: states that differ in that alone count as one.
 func (m *model) nodesKey(b []byte) []byte {
 	var keys [modelNodes][]byte
@@ -257,7 +258,7 @@ func (m *model) nodesKey(b []byte) []byte {
 		}
 		var k []byte
 		if len(m.b.changes) > 0 {
-			k = append(k, byte(i))
+			k = append(k, m.b.role(i))
 		}
 		k = m.nodeKey(k, i)
 		keys[n] = k
@@ -306,7 +307,7 @@ func (m *model) nodeKey(b []byte, i int) []byte {
 
 func (l budget) bytes() []byte {
 	return []byte{l.fences, l.grants, l.crashes, l.starts, l.kills, l.reboots, l.stops, l.snapshots, l.edits, l.changes,
-		l.late, l.pauses, l.losses, l.sessions, l.rounds}
+		l.late, l.pauses, l.losses, l.sessions, l.rounds, l.jams}
 }
 
 func appendConfig(b []byte, e *logged) []byte {

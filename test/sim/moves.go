@@ -37,6 +37,7 @@ const (
 	moveChange
 	moveCommitConfig
 	moveCommit
+	moveJam
 )
 
 // move is one thing that happens, with whom and how.
@@ -50,7 +51,7 @@ func (v move) String() string {
 		"h%d goes on to the end of its step", "h%d does one act", "h%d stores the deadline", "h%d: the agent is killed", "h%d: the agent starts",
 		"h%d reboots", "h%d: the agent is told to stop", "c%d applies", "c%d gets the next configuration into its log", "c%d fences session %d",
 		"c%d writes its mark", "c%d restarts, from the older snapshot %d", "c%d saves a snapshot", "session %d expires", "set s%d is granted to session %d",
-		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d"}
+		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d", "h%d: the next removal will not work"}
 	args := []any{v.a, v.b, v.c}
 	if v.kind == moveRound {
 		outcome := ""
@@ -82,10 +83,10 @@ func (m *model) try(v move, out func(move, *model), do func(n *model) bool) {
 }
 
 // applyAll lets all apply what is committed, where it is of no interest that some are
-// late.
+// late; but those that have restarted are.
 func (m *model) applyAll() {
 	for i, n := range m.nodes {
-		if n.member && n.applied < m.known {
+		if n.member && !n.behind && n.applied < m.known {
 			m.node(i)
 			m.applyNode(i, m.known)
 		}
@@ -121,6 +122,9 @@ func (m *model) hostMoves(i int, out func(move, *model)) {
 		}
 	} else {
 		m.agentMoves(i, out)
+	}
+	if m.left.jams > 0 && h.jam == 0 {
+		m.try(move{kind: moveJam, a: i}, out, func(n *model) bool { n.left.jams--; n.host(i).jam = 1; return true })
 	}
 	if m.left.reboots > 0 {
 		m.try(move{kind: moveReboot, a: i}, out, func(n *model) bool {
@@ -417,7 +421,7 @@ func (m *model) committedFor(p proposal, e *logged, lost bool) {
 
 func (m *model) nodeMoves(i int, out func(move, *model)) {
 	n := m.nodes[i]
-	if n.applied < m.known && m.b.lag {
+	if n.applied < m.known {
 		m.try(move{kind: moveApply, a: i}, out, func(x *model) bool { x.node(i); x.applyNode(i, x.known); return true })
 	}
 	if n.stored < uint64(len(m.log)) && m.known < uint64(len(m.log)) {
@@ -429,6 +433,9 @@ func (m *model) nodeMoves(i int, out func(move, *model)) {
 	}
 	if m.left.fences > 0 {
 		for _, s := range m.state(n).Sessions() {
+			if hostPlace(s.Host) >= m.b.active {
+				continue // nothing is acted under it
+			}
 			m.try(move{kind: moveFence, a: i, b: int(s.ID)}, out, func(x *model) bool {
 				x.left.fences--
 				x.node(i)
@@ -448,9 +455,6 @@ func (m *model) nodeMoves(i int, out func(move, *model)) {
 				x.left.crashes--
 				x.node(i)
 				x.startNode(i, older == 1)
-				if !x.b.lag {
-					x.applyAll()
-				}
 				return true
 			})
 		}

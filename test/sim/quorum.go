@@ -51,6 +51,9 @@ func (m *model) commit(e *logged) {
 			return
 		}
 		e.result = res
+		if what := givenBack(m.head(), e.ops, res, func(h, a int) bool { return m.hosts[h].kernel.present[a] }); what != "" {
+			m.fail("entry %d: %s", e.index, what)
+		}
 	}
 	e.after = st
 	m.known = e.index
@@ -119,6 +122,7 @@ func (m *model) startNode(i int, older bool) {
 	if older {
 		n.applied = n.snaps[0]
 	}
+	n.behind = n.applied < m.known
 	if n.applied > 0 {
 		n.ledger.Met(m.nodeNow(i), m.state(n))
 		n.ledger.SetApplied(n.applied)
@@ -141,6 +145,7 @@ func (m *model) applyNode(i int, to uint64) {
 		}
 		n.ledger.SetApplied(n.applied)
 	}
+	n.behind = false
 	if want := ledger.WantedTTL(m.state(n), n.longest); want > n.longest {
 		n.longest = want
 		n.ledger.RaiseLongestTTL(want)

@@ -69,6 +69,10 @@ func (w *world) judge(e *entry, before *truth) {
 	if len(e.command.Ops) == 0 {
 		return
 	}
+	last := w.committed(e.index - 1).after
+	if what := givenBack(last, e.command.Ops, e.result, func(h, a int) bool { return w.riders[h].kernel.present[a] }); what != "" {
+		w.fail("entry %d: %s", e.index, what)
+	}
 	for a := range before.owner {
 		if from, to := before.owner[a], w.truth.owner[a]; from >= 0 && to >= 0 && from != to {
 			w.totals.Cluster.Takeovers++
@@ -89,6 +93,49 @@ func (w *world) judge(e *entry, before *truth) {
 			w.totals.Hosts.Rebinds++
 		}
 	}
+}
+
+// givenBack checks that what an entry gives back is down: what its holder has released
+// or confirmed, and all that a session had that its agent has closed (invariant 4). has
+// says what a host has in its kernel, whether or not the fence lets packets pass.
+func givenBack(before *fsm.State, ops []fsm.Op, res fsm.Result, has func(host, address int) bool) string {
+	for i, op := range ops {
+		if i >= len(res.Ops) || res.Ops[i].Refusal != nil {
+			continue
+		}
+		switch op := op.(type) {
+		case fsm.Release:
+			if a := setUp(before, op.Set, op.Session, has); a != "" {
+				return fmt.Sprintf("set %s was released while %s is up", op.Set, a)
+			}
+		case fsm.ConfirmRemoval:
+			if s, ok := before.Session(op.Session); ok && has(hostPlace(s.Host), place(op.Address)) {
+				return fmt.Sprintf("the removal of %s was confirmed while it is up", op.Address)
+			}
+		case fsm.CloseSession:
+			for _, g := range before.GrantsOf(op.Session) {
+				if a := setUp(before, g.Set, op.Session, has); a != "" {
+					return fmt.Sprintf("session %d was closed while %s is up", op.Session, a)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// setUp names an address of a set that is up on the session's host.
+func setUp(st *fsm.State, name string, session fsm.SessionID, has func(host, address int) bool) string {
+	set, known := st.Set(name)
+	s, open := st.Session(session)
+	if !known || !open {
+		return ""
+	}
+	for _, a := range set.Addresses {
+		if has(hostPlace(s.Host), place(a.Addr())) {
+			return a.Addr().String()
+		}
+	}
+	return ""
 }
 
 // expired checks that no host goes by the session any more, and that none that was
