@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"net/netip"
 	"slices"
 
 	"holdfast/coordinator/lease"
@@ -155,12 +156,17 @@ func (h *host) actReadBack(a *agent, now lease.Time) spot {
 }
 
 func (h *host) actLetGo(a *agent, _ lease.Time) spot {
-	wanted := func(ip netAddr) bool {
+	wanted := func(ip netip.Addr) bool {
 		return slices.ContainsFunc(a.wanted, func(w vip.Wanted) bool { return w.IP() == ip })
 	}
 	a.book.Forget(a.present, wanted)
 	if !a.undone {
 		a.book.Swept()
+	}
+	for p := range prefixes { // what is confirmed down is guarded no more
+		if _, up := a.book.UpAt(prefixes[p].Addr()); !up && !a.read[p] && h.kernel.fence[p].guarded {
+			h.kernel.forget(p)
+		}
 	}
 	if a.book.LetGo(a.decision.GiveUp, a.decision.Retired, a.present) {
 		return writeFloors

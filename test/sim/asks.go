@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -9,8 +8,6 @@ import (
 	"holdfast/fsm"
 	"holdfast/vipagent/tenure"
 )
-
-type netAddr = netip.Addr
 
 const (
 	maxSets   = 4

@@ -27,6 +27,8 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%s\n%s", r.Failure, r.Trace)
 			} else if !r.Complete {
 				t.Errorf("%s is not complete", r.Name)
+			} else if r.Missing != "" {
+				t.Errorf("%s proves little: never committed: %s", r.Name, r.Missing)
 			}
 		})
 	}

@@ -26,9 +26,11 @@ type bounds struct {
 	slowDisk bool // marks take time to get to the disk
 	recalls  bool
 	lag      bool // coordinators apply late
+	bare     bool // hosts have no fence, and agents are in time
 	edits    []func(m *model) []fsm.Op
 	changes  [][]int // voters of the configurations to come
 	setup    func(m *model)
+	must     string // commands that must have been committed somewhere, or nothing was proved
 }
 
 // role says in which configurations a coordinator is.
@@ -46,6 +48,7 @@ type Report struct {
 	States, Moves  int
 	Depth, Widest  int // the widest level is what has to be held in memory
 	Complete       bool
+	Missing        string // commands that were never committed although they should be
 	Took           time.Duration
 	Failure, Trace string
 }
@@ -71,17 +74,23 @@ type explorer struct {
 	seen    map[[2]uint64]struct{}
 	origins []origin
 	scratch []byte
+	done    map[string]bool // kinds of commands that were committed
 	report  Report
 }
 
 // check visits every state within the bounds, at most so many, and stops at the first
 // violation.
 func check(b *bounds, most int) Report {
-	x := &explorer{b: b, seen: make(map[[2]uint64]struct{}), report: Report{Name: b.name}}
+	x := &explorer{b: b, seen: make(map[[2]uint64]struct{}), done: make(map[string]bool), report: Report{Name: b.name}}
 	x.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	began := time.Now()
 	x.run(most)
 	x.report.States, x.report.Took = len(x.seen), time.Since(began)
+	for _, kind := range strings.Fields(b.must) {
+		if !x.done[kind] {
+			x.report.Missing += kind + " "
+		}
+	}
 	return x.report
 }
 
@@ -116,6 +125,7 @@ func (x *explorer) run(most int) {
 				if x.report.Failure != "" || n.failure == "" && !x.fresh(n) {
 					return
 				}
+				x.note(v.m, n)
 				x.origins = append(x.origins, origin{v.id, nth - 1})
 				id := uint32(len(x.origins) - 1)
 				if n.failure != "" {
@@ -137,6 +147,21 @@ func (x *explorer) run(most int) {
 		level = next
 	}
 	x.report.Complete = true
+}
+
+// note notes which commands a move has committed.
+func (x *explorer) note(from, to *model) {
+	for i := from.known; i < to.known; i++ {
+		e := to.log[i]
+		if e.config != nil {
+			x.done["configuration"] = true
+		}
+		for j, op := range e.ops {
+			if e.result.Ops[j].Refusal == nil {
+				x.done[op.Kind()] = true
+			}
+		}
+	}
 }
 
 // begin is the first state of the bounds.

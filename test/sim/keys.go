@@ -23,7 +23,7 @@ func (h *host) key(b []byte, now lease.Time) []byte {
 		b = binary.AppendUvarint(b, s.session)
 		rel(s.deadline)
 	}
-	b = h.fileKey(b, rel, &b)
+	b = h.fileKey(b, now)
 	a := h.agent
 	if a == nil {
 		return append(b, 0)
@@ -87,31 +87,31 @@ func (a *agent) handKey(b []byte) []byte {
 }
 
 // fileKey appends what a successor would read.
-func (h *host) fileKey(_ []byte, rel func(lease.Time), b *[]byte) []byte {
+func (h *host) fileKey(b []byte, now lease.Time) []byte {
 	f := h.file
 	if f == nil {
-		return append(*b, 0)
+		return append(b, 0)
 	}
-	*b = append(*b, 1, flags(f.Rebinding))
-	*b = append(*b, f.BootID...)
+	b = append(b, 1, flags(f.Rebinding))
+	b = append(b, f.BootID...)
 	for i := range f.Sessions {
-		*b = binary.AppendUvarint(*b, f.Sessions[i].ID)
-		rel(h.until[i])
+		b = binary.AppendUvarint(b, f.Sessions[i].ID)
+		b = binary.AppendVarint(b, max(int64(h.until[i]-now), 0))
 	}
-	*b = binary.AppendUvarint(*b, f.Index)
+	b = binary.AppendUvarint(b, f.Index)
 	for i := range f.Grants {
-		*b = appendGrantKey(*b, f.Grants[i].Key())
+		b = appendGrantKey(b, f.Grants[i].Key())
 		for _, c := range f.Grants[i].Addresses {
-			*b = binary.AppendUvarint(append(*b, byte(place(c.Prefix.Addr()))), c.Claim)
+			b = binary.AppendUvarint(append(b, byte(place(c.Prefix.Addr()))), c.Claim)
 		}
 	}
 	for _, s := range sets {
-		*b = binary.AppendUvarint(*b, f.SetFloors.Of(tenure.Set(s)))
+		b = binary.AppendUvarint(b, f.SetFloors.Of(tenure.Set(s)))
 	}
 	for _, p := range prefixes {
-		*b = binary.AppendUvarint(*b, f.AddressFloors.Of(p.Addr()))
+		b = binary.AppendUvarint(b, f.AddressFloors.Of(p.Addr()))
 	}
-	return *b
+	return b
 }
 
 func appendGrantKey(b []byte, k tenure.Key) []byte {

@@ -37,7 +37,7 @@ func (n *node) wake(d time.Duration) {
 		n.duty.lookAt = 0
 	}
 	life, term := n.life, n.leads
-	n.w.set(&n.duties, n.w.now+int64(d)+1, func() {
+	n.w.set(&n.timers.duties, n.w.now+int64(d)+1, func() {
 		n.alive(life, func() {
 			if n.leads == term {
 				n.work()
@@ -101,8 +101,6 @@ type ending struct {
 	survey  lease.Survey
 	tally   *lease.Tally
 	answers int
-	fencing bool
-	over    bool
 }
 
 // end asks all voters about a session.

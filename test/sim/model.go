@@ -55,7 +55,7 @@ type model struct {
 type budget struct {
 	fences, grants, crashes, starts, kills, reboots, stops uint8
 	snapshots, edits, changes, late, pauses, losses        uint8
-	sessions, rounds, jams                                 uint8
+	sessions, rounds, jams, vetoes                         uint8
 }
 
 // coord is one coordinator.
@@ -155,7 +155,7 @@ func newModel(b *bounds) *model {
 	m := &model{b: b, now: -4}
 	m.left.sessions = uint8(b.hosts)
 	for i := range m.hosts {
-		m.hosts[i] = &host{name: hostName(i), ttl: modelTTL}
+		m.hosts[i] = &host{name: hostName(i), ttl: modelTTL, kernel: kernel{bare: b.bare}}
 	}
 	var voters []string
 	for i := range b.voters {
@@ -307,7 +307,7 @@ func (m *model) nodeKey(b []byte, i int) []byte {
 
 func (l budget) bytes() []byte {
 	return []byte{l.fences, l.grants, l.crashes, l.starts, l.kills, l.reboots, l.stops, l.snapshots, l.edits, l.changes,
-		l.late, l.pauses, l.losses, l.sessions, l.rounds, l.jams}
+		l.late, l.pauses, l.losses, l.sessions, l.rounds, l.jams, l.vetoes}
 }
 
 func appendConfig(b []byte, e *logged) []byte {

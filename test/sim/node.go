@@ -39,9 +39,14 @@ type node struct {
 	ledger          *ledger.Ledger
 	duty            leading
 	views           [maxHosts]watch
-	election        timer
-	duties          timer // of the leader's work
-	house           timer
+	timers          timers
+}
+
+// timers are what a coordinator wants to be woken for.
+type timers struct {
+	election timer
+	duties   timer // of the leader's work
+	house    timer
 }
 
 // waiter is a proposal under way.
@@ -86,9 +91,9 @@ func (n *node) start(older bool) {
 	n.life++
 	n.leads, n.match, n.syncing, n.waiting = 0, [maxNodes]uint64{}, [maxNodes]bool{}, nil
 	n.duty = leading{}
-	n.election.stop()
-	n.duties.stop()
-	n.house.stop()
+	n.timers.election.stop()
+	n.timers.duties.stop()
+	n.timers.house.stop()
 	n.ledger = ledger.New(lease.VoterConfig{
 		Name: n.name, Params: n.w.params, Start: n.now(), LongestTTL: time.Duration(n.disk.longest), Marks: n.disk.marks,
 	})
@@ -179,7 +184,7 @@ func (n *node) keepHouse() {
 		return
 	}
 	life := n.life
-	n.w.set(&n.house, n.w.now+n.w.diskDelay(), func() {
+	n.w.set(&n.timers.house, n.w.now+n.w.diskDelay(), func() {
 		n.alive(life, func() {
 			if want := ledger.WantedTTL(n.state, time.Duration(n.disk.longest)); int64(want) > n.disk.longest {
 				n.disk.longest = int64(want)

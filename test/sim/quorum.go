@@ -37,7 +37,16 @@ func (m *model) commitOps(ops []fsm.Op) *logged {
 	if m.known < uint64(len(m.log)) {
 		return nil
 	}
-	return m.append(&logged{ops: ops})
+	log, known := m.log, m.known
+	e := m.append(&logged{ops: ops})
+	for _, op := range e.result.Ops {
+		if op.Refusal == nil {
+			return e
+		}
+	}
+	// It changed nothing, and might come again for ever: as if it had not been.
+	m.log, m.known = log, known
+	return e
 }
 
 func (m *model) commit(e *logged) {

@@ -15,7 +15,7 @@ func (n *node) arm() {
 	if n.w.calm {
 		wait = 900 * ms
 	}
-	n.w.set(&n.election, n.w.now+wait+n.w.rng.Int64N(wait), func() {
+	n.w.set(&n.timers.election, n.w.now+wait+n.w.rng.Int64N(wait), func() {
 		n.alive(life, func() {
 			n.look()
 			n.arm()
@@ -108,7 +108,7 @@ func (n *node) depose(why string) {
 		n.w.tracef("%s leads no more: %s", n.name, why)
 	}
 	n.leads = 0
-	n.duties.stop()
+	n.timers.duties.stop()
 	n.duty.began = false
 	waiting := n.waiting
 	n.waiting = nil

@@ -108,7 +108,7 @@ func (r *rider) step() {
 		if r.w.traced {
 			r.tell(from)
 		}
-		r.look2(from)
+		r.answering(from)
 		r.drain()
 		if r.agent == nil {
 			return
@@ -360,7 +360,7 @@ func (r *rider) answers(x lease.Answer, s lease.Session) {
 // stored stores the deadlines that are proven.
 func (r *rider) stored() {
 	r.store(r.now())
-	r.look2(openFence)
+	r.answering(openFence)
 	r.plan()
 	if !r.steps && r.agent.at == idle {
 		if r.behind() && (r.w.calm || !r.w.chance(20)) {

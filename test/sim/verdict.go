@@ -64,7 +64,7 @@ func (w *world) judge(e *entry, before *truth) {
 		}
 	}
 	for _, r := range w.riders {
-		r.look2(openFence)
+		r.answering(openFence)
 	}
 	if len(e.command.Ops) == 0 {
 		return
@@ -164,10 +164,10 @@ func (w *world) expired(e *entry, op fsm.Expire) {
 	}
 }
 
-// look2 checks that what the host answers for is kept for it, by the state that is
+// answering checks that what the host answers for is kept for it, by the state that is
 // committed, and that no other host answers for it. It is called after each act that
 // could make it answer: it is time alone that ends it.
-func (r *rider) look2(after spot) {
+func (r *rider) answering(after spot) {
 	switch after {
 	case addUp, openFence, account, passRebind, idle:
 	default:
