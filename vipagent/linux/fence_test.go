@@ -201,6 +201,9 @@ func TestFence(t *testing.T) {
 	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr(vip4), Session: 13}}); err == nil {
 		t.Error("what was forgotten can be opened")
 	}
+	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr("192.0.2.99"), Session: 13}}); err == nil {
+		t.Error("what was never guarded can be opened")
+	}
 	waitFor(t, "the guard to end", func() bool { arp, nd := p.answered(); return arp && nd })
 	p.holder.do(func() {
 		if err := p.fence.Check(); err != nil {
