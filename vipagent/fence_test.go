@@ -109,7 +109,11 @@ func (f *fenceOf) Guarded() ([]netip.Addr, error) {
 func (f *fenceOf) Check() error { return f.do("check", nil, func() {}) }
 
 func (f *fenceOf) Slot(session uint64) (func(lease.Time), error) {
-	err := f.do("slot", nil, func() { f.deadlines[session] = f.deadlines[session] })
+	err := f.do("slot", nil, func() {
+		if _, ok := f.deadlines[session]; !ok {
+			f.deadlines[session] = 0
+		}
+	})
 	return func(t lease.Time) {
 		if f.agent.isDead() {
 			return
