@@ -205,6 +205,30 @@ func TestFailedMarkIsNoAgreement(t *testing.T) {
 	})
 }
 
+// Coordinator rule 4: the quiet time of the next start must cover a promise, so the
+// TTL is on disk before the first one is made for it.
+func TestLongestTTLIsOnDiskFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *quorum) {
+		raised := 0
+		for name, s := range q.stores {
+			c := q.nodes[name]
+			s.raising = func(d time.Duration) {
+				c.voterMu.Lock()
+				defer c.voterMu.Unlock()
+				raised++
+				if c.ledger.LongestTTL() >= d {
+					t.Errorf("%s promises for %v, which is not on its disk yet", name, d)
+				}
+			}
+		}
+		q.open("h1").renew()
+		q.pass(time.Second)
+		if raised == 0 {
+			t.Error("no TTL was written")
+		}
+	})
+}
+
 func TestReleaseCarriesTheNextGrant(t *testing.T) {
 	inBubble(t, func(t *testing.T, q *quorum) {
 		h1, h2 := q.open("h1"), q.open("h2")

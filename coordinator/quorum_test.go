@@ -350,6 +350,7 @@ type memStore struct {
 	marks   map[uint64]bool
 	longest time.Duration
 	fail    error
+	raising func(time.Duration) // before a longer TTL is on disk
 }
 
 func (s *memStore) Mark(ids ...uint64) error {
@@ -383,6 +384,9 @@ func (s *memStore) Marks() (ids []uint64) {
 }
 
 func (s *memStore) SetLongestTTL(d time.Duration) error {
+	if s.raising != nil {
+		s.raising(d)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.longest = d

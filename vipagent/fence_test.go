@@ -2,6 +2,7 @@ package vipagent
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -476,6 +477,52 @@ func TestGuardStaysWhileRemovalFails(t *testing.T) {
 				t.Errorf("still guarded: %v", f.guarded)
 			}
 		})
+		a.end()
+	})
+}
+
+// Nothing is added before the fence is known to be on every interface.
+func TestFenceIsCheckedBeforeRaising(t *testing.T) {
+	run(t, func(w *world) {
+		f := w.fenced()
+		a := w.ready()
+		w.set(func() { f.fails["check"] = errTest })
+		a.tell("a", 141, held("web", session1, 141, "10.0.0.5/24@7"))
+		time.Sleep(100 * time.Millisecond)
+		w.expectUp("")
+		w.set(func() { delete(f.fails, "check") })
+		time.Sleep(100 * time.Millisecond)
+		w.expectUp("10.0.0.5")
+		a.end()
+	})
+}
+
+// A pause between two parts of an announcement ends it.
+func TestPausedWhileAnnouncingAgain(t *testing.T) {
+	run(t, func(w *world) {
+		a := w.ready()
+		var many []string
+		for i := range chunk + 1 {
+			many = append(many, fmt.Sprintf("10.0.0.%d/24@7", 10+i))
+		}
+		a.tell("a", 141, held("web", session1, 141, many...))
+		time.Sleep(3 * time.Second) // until none is due
+		w.take()
+		w.set(func() {
+			w.silent = map[string]bool{"a": true, "b": true, "c": true}
+			w.after["announce"] = func() { w.set(func() { w.skew += 2 * testTTL; delete(w.after, "announce") }) }
+		})
+		a.Healed()
+		time.Sleep(100 * time.Millisecond)
+		announced := 0
+		for _, e := range w.take() {
+			if strings.HasPrefix(e, "announce") {
+				announced++
+			}
+		}
+		if announced != 1 {
+			t.Errorf("%d announcements, want one: the lease ran out after it", announced)
+		}
 		a.end()
 	})
 }

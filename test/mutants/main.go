@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.root, "root", ".", "the tree")
 	flag.StringVar(&o.only, "only", "", "only the mutants whose name or header has this text")
 	flag.StringVar(&o.skip, "skip", "", "leave out the mutants whose name or header has this text")
+	flag.StringVar(&o.check, "check", "", "of each mutant only the checks that have this text")
 	flag.BoolVar(&o.all, "all", false, "run every check of a mutant, also after one has found it")
 	flag.BoolVar(&o.trust, "trust", false, "do not run the checks on the tree without a fault first")
 	flag.IntVar(&o.workers, "workers", max(1, runtime.NumCPU()/2), "mutants at the same time")
@@ -56,11 +58,22 @@ func main() {
 }
 
 type options struct {
-	root, only, skip    string
-	all, trust, verbose bool
-	workers             int
-	limit               time.Duration
-	out                 io.Writer
+	root, only, skip, check string
+	all, trust, verbose     bool
+	workers                 int
+	limit                   time.Duration
+	out                     io.Writer
+}
+
+// chooses says whether a mutant is to be judged, and leaves it the checks that are to
+// be run.
+func (o options) chooses(m *mutant) bool {
+	text := m.name + "\n" + m.header()
+	if !strings.Contains(text, o.only) || o.skip != "" && strings.Contains(text, o.skip) {
+		return false
+	}
+	m.checks = slices.DeleteFunc(m.checks, func(c string) bool { return !strings.Contains(c, o.check) })
+	return len(m.checks) > 0
 }
 
 // result is what became of one mutant.
@@ -82,8 +95,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	}
 	var chosen []mutant
 	for _, m := range all {
-		text := m.name + "\n" + m.header()
-		if strings.Contains(text, o.only) && (o.skip == "" || !strings.Contains(text, o.skip)) {
+		if o.chooses(&m) {
 			chosen = append(chosen, m)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"holdfast/vipagent/vip"
@@ -199,6 +200,9 @@ func TestFence(t *testing.T) {
 	p.want("forgotten just now", false)
 	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr(vip4), Session: 13}}); err == nil {
 		t.Error("what was forgotten can be opened")
+	}
+	if err := p.fence.Open([]vip.Pass{{Address: netip.MustParseAddr("192.0.2.99"), Session: 13}}); err == nil {
+		t.Error("what was never guarded can be opened")
 	}
 	waitFor(t, "the guard to end", func() bool { arp, nd := p.answered(); return arp && nd })
 	p.holder.do(func() {
@@ -526,5 +530,27 @@ func BenchmarkFenceRenewal(b *testing.B) {
 				store(Boottime().Add(time.Second))
 			}
 		})
+	}
+}
+
+// On a host that was never suspended both clocks are one, and no packet tells them
+// apart.
+func TestFenceReadsTheBootClock(t *testing.T) {
+	for _, d := range directions() {
+		for _, f := range []framing{ethernet, bare} {
+			reads := 0
+			for _, i := range fenceProgram(d, f, mapFDs{1, 2, 3}).Instructions {
+				switch {
+				case !i.IsBuiltinCall():
+				case asm.BuiltinFunc(i.Constant) == asm.FnKtimeGetBootNs:
+					reads++
+				case asm.BuiltinFunc(i.Constant) == asm.FnKtimeGetNs:
+					t.Errorf("%s, %v: it reads CLOCK_MONOTONIC, which stands still in a suspension", d.name, f)
+				}
+			}
+			if reads == 0 {
+				t.Errorf("%s, %v: it reads no clock", d.name, f)
+			}
+		}
 	}
 }
