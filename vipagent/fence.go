@@ -227,8 +227,8 @@ func (o *owner) align() bool {
 	var unguarded []vip.Address
 	for _, u := range o.book.Up() {
 		ip := u.IP()
-		if !u.Confirmed || !o.mayAct(u.Session, o.now()) {
-			continue
+		if !u.Confirmed || !o.wantedAt[ip] || !o.mayAct(u.Session, o.now()) {
+			continue // one that has to go and cannot be removed stays shut
 		}
 		if p := o.passFor(ip); o.shield.open[ip] != p {
 			passes = append(passes, p)

@@ -466,8 +466,8 @@ func TestGuardStaysWhileRemovalFails(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		ip := netip.MustParseAddr("10.0.0.5")
 		w.set(func() {
-			if _, guarded := f.guarded[ip]; !guarded {
-				t.Error("it is not guarded any more")
+			if p, guarded := f.guarded[ip]; !guarded || p.Session != 0 {
+				t.Errorf("it is not shut any more: %v", f.guarded)
 			}
 			delete(w.fail, "remove")
 		})

@@ -168,15 +168,15 @@ func (o *owner) again(what string, err error) {
 
 // forget drops addresses that are neither there nor wanted.
 func (o *owner) forget() {
+	clear(o.wantedAt)
+	for _, w := range o.wanted {
+		o.wantedAt[w.IP()] = true
+	}
 	if !o.read {
 		return
 	}
-	wanted := make(map[netip.Addr]bool, len(o.wanted))
-	for _, w := range o.wanted {
-		wanted[w.IP()] = true
-	}
-	o.book.Forget(o.isPresent, func(ip netip.Addr) bool { return wanted[ip] })
-	if err := o.shield.forget(func(ip netip.Addr) bool { return o.present[ip] || wanted[ip] }); err != nil {
+	o.book.Forget(o.isPresent, func(ip netip.Addr) bool { return o.wantedAt[ip] })
+	if err := o.shield.forget(func(ip netip.Addr) bool { return o.present[ip] || o.wantedAt[ip] }); err != nil {
 		o.again("addresses that are down are still guarded", err)
 	}
 }

@@ -52,6 +52,7 @@ type owner struct {
 	read                    bool                // the last reading worked, after all changes
 	look                    bool                // the kernel must be read
 	wanted                  []vip.Wanted        // as of the last comparison
+	wantedAt                map[netip.Addr]bool // the same, by address
 	held                    map[string]Holding  // by set, for the log and status
 	links                   map[string]bool     // interfaces that exist
 	linksRead               bool
@@ -76,7 +77,7 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
 		book:  tenure.New(tenure.Identity{Host: a.config.Host, BootID: a.config.BootID}),
 		slots: make(slots), watched: make(map[string]bool), stops: make(map[uint64]context.CancelFunc),
-		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool),
+		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
 		tasks:     newTasks(), fitness: newFitness(),
