@@ -3,6 +3,7 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"runtime/debug"
 	"testing"
 )
 
@@ -14,6 +15,7 @@ var (
 
 // TestCheck visits all states of each configuration.
 func TestCheck(t *testing.T) {
+	debug.SetGCPercent(200)
 	for _, b := range configurations(uint8(*moreFlag)) {
 		if *onlyFlag != "" && b.name != *onlyFlag {
 			continue

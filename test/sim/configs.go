@@ -29,7 +29,7 @@ func ofQuorum(more uint8) []*bounds {
 			name: "renew, fence, expire", must: "expire",
 			about: "late datagrams against fences; clocks at their bounds",
 			hosts: 2, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: held,
-			budget: budget{fences: 2, rounds: 1 + more, late: 1},
+			budget: budget{fences: 2, rounds: 2 + more, late: 1},
 		},
 		{
 			name: "restart and quiet time", must: "expire",
@@ -41,7 +41,7 @@ func ofQuorum(more uint8) []*bounds {
 			name: "snapshot and restore", must: "expire",
 			about: "coordinators go back to old states in which the session is open",
 			hosts: 2, active: 1, voters: 3, sets: one, ticks: 2, hostRate: slowHosts, nodeRate: fastNodes, setup: saved,
-			budget: budget{fences: 2, rounds: 1 + more, crashes: 2, snapshots: 2},
+			budget: budget{fences: 2, rounds: 2 + more, crashes: 2, snapshots: 2},
 		},
 		{
 			name: "configuration 3-2-3", must: "configuration expire",
@@ -60,21 +60,21 @@ func ofAgents(more uint8) []*bounds {
 			name: "address edits", must: "put delete confirm grant",
 			about: "addresses change sets, sets go and come",
 			hosts: 2, active: 2, voters: 1, sets: [][]int{{0}, {1}}, hostRate: evenHosts, nodeRate: evenNodes, setup: held, lag: true,
-			budget: budget{grants: 1, edits: 2 + more, jams: 1},
+			budget: budget{grants: 1, edits: 3 + more, jams: 1},
 			edits:  edits,
 		},
 		{
 			name: "edits and adoption", must: "put delete confirm",
 			about: "an address leaves its set and returns while agents die",
 			hosts: 1, active: 1, voters: 1, sets: one, hostRate: evenHosts, nodeRate: evenNodes, setup: held, lag: true,
-			budget: budget{grants: more, edits: 2, kills: 1, starts: 1},
+			budget: budget{grants: 1 + more, edits: 3, kills: 1, starts: 1},
 			edits:  edits,
 		},
 		{
 			name: "closing", must: "close grant",
 			about: "SIGTERM, SIGKILL on the way, a successor",
 			hosts: 2, active: 1, voters: 1, sets: one, ticks: 2, hostRate: slowHosts, nodeRate: fastNodes, setup: held, lag: true,
-			budget: budget{grants: 1, rounds: more, stops: 1, kills: 1, starts: 1, pauses: 1, losses: 1, jams: 1},
+			budget: budget{grants: 1, rounds: 1 + more, stops: 1, kills: 1, starts: 1, pauses: 1 + more, losses: 1, jams: 1},
 		},
 		{
 			name: "adoption and reboot", must: "release recall expire grant close",
@@ -86,7 +86,7 @@ func ofAgents(more uint8) []*bounds {
 			name: "pauses and the fence", must: "expire grant",
 			about: "the agent stands still between any two acts",
 			hosts: 2, active: 1, voters: 1, sets: one, ticks: 3, hostRate: slowHosts, nodeRate: fastNodes, setup: held,
-			budget: budget{grants: 1, fences: 1, rounds: 1, pauses: 1 + more},
+			budget: budget{grants: 1, fences: 1, rounds: 2, pauses: 3 + more, kills: 1, starts: 1},
 		},
 	}
 }
