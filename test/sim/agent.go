@@ -15,9 +15,10 @@ import (
 // process. Everything that the agent does is cut into acts, each of which touches
 // the world once; whatever may happen, may happen between two of them.
 type host struct {
-	name string
-	boot int
-	ttl  time.Duration // of new sessions
+	name  string
+	boot  int
+	since int8          // real time at which its clock began, in the checker
+	ttl   time.Duration // of new sessions
 
 	kernel  kernel
 	file    *tenure.File  // on the tmpfs, nil = none; never changed once written

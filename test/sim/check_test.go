@@ -35,3 +35,15 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+// TestCheckOneSlot plants a fault in the fence, one deadline for all sessions, which is
+// made up here and not shipped; the checker must see it.
+func TestCheckOneSlot(t *testing.T) {
+	b := *ofSessions(0)[0]
+	b.shared = true
+	r := check(&b, *mostFlag)
+	if r.Failure == "" {
+		t.Errorf("nothing found: %v", r)
+	}
+	t.Logf("config=%s depth=%d: %s\n%s", r.Name, r.Depth, r.Failure, r.Trace)
+}

@@ -16,7 +16,7 @@ var (
 
 // configurations are what TestCheck visits. more is for a longer campaign.
 func configurations(more uint8) []*bounds {
-	return slices.Concat(ofQuorum(more), ofAgents(more), ofSessions(more))
+	return slices.Concat(ofQuorum(more), ofAgents(more), ofSessions(more), ofSingleRules(more))
 }
 
 // one is a single set with a single address.
@@ -98,7 +98,7 @@ func ofSessions(more uint8) []*bounds {
 			name: "rebind", must: "open rebind expire",
 			about: "one coordinator has marked the session; its grants move to a new one",
 			hosts: 1, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: marked,
-			budget: budget{fences: 1 + more, rounds: 2, sessions: 1},
+			budget: budget{fences: 2, rounds: 2 + more, sessions: 1},
 		},
 		{
 			name: "rebind without a fence", must: "open rebind expire",
@@ -133,17 +133,22 @@ func marked(m *model) {
 
 // held is where most checks begin: the first host holds the first set.
 func held(m *model) {
+	all := 0
+	for k := range m.b.voters {
+		all |= 1 << (2 * k)
+	}
+	heldBy(m, all)
+}
+
+// heldBy is held with that outcome of the first renewals.
+func heldBy(m *model, outcome int) {
 	for i := range m.b.hosts {
 		if i >= m.b.active {
 			m.hosts[i].agent = nil
 			continue
 		}
 		m.left.rounds++
-		all := 0
-		for k := range m.b.voters {
-			all |= 1 << (2 * k)
-		}
-		m.round(i, 0, all, false)
+		m.round(i, 0, outcome, outcome&2 != 0)
 	}
 	for s := range m.b.sets {
 		if s < m.b.active {

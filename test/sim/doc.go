@@ -55,12 +55,26 @@
 // a promise is exactly as long as it must be. Coordinators are interchangeable
 // if they are in the same configurations, and states that differ in that alone count once.
 //
+// Small configurations (singles.go) have one rule alone that in the others a second one
+// covers for: no fence in the kernel, a session file that outlives a reboot, answers to
+// rounds of a former process, two changes of membership in a row, commands that must
+// be refused. One fault is planted in the surroundings, one deadline for all sessions,
+// as the fence is not shipped code here: TestCheckOneSlot.
+//
+// Two faults cannot break an invariant, because another rule covers them always:
+//
+//   - no quiet time, or a short one: a coordinator learns its configuration at its start
+//     or later, and the wait that begins then is for the larger of its longest TTL and the
+//     session's, so it never ends before the quiet time does;
+//   - a grant of another session is acted upon: the agent goes by the lease of the session
+//     that the grant names, and it has none of a session that is not its own in use.
+//
 // # What is not modelled
 //
 // Packets, interfaces, routes and announcements (only whether an address would answer);
 // address lifetimes, which only ever take an address away; two agents on one host (the lock
 // of the session file is taken to hold); kernel calls that fail; health checks but as
-// vetoes; hosts whose kernel has no fence; machines that are paused without their clocks
+// vetoes; in the simulator hosts whose kernel has no fence; machines that are paused without their clocks
 // (README: what it does not promise); coordinators whose disk is lost; gRPC streams. In the
 // checker a log is never cut off (the simulation in coordinator/lease and the simulator
 // do that), and what is written is written at once, except where a configuration says so.

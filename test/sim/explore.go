@@ -27,10 +27,27 @@ type bounds struct {
 	recalls  bool
 	lag      bool // coordinators apply late
 	bare     bool // hosts have no fence, and agents are in time
+	slowTTL  bool // who joins has not yet written that it may promise anything
+	silent   bool // agents do nothing more
+	once     bool // rounds are not repeated
+	wild     bool // commands come that must be refused
+	disk     bool // session files outlive a reboot, after which the clock begins anew
+	shared   bool // planted: the fence has one deadline for all sessions
 	edits    []func(m *model) []fsm.Op
 	changes  [][]int // voters of the configurations to come
 	setup    func(m *model)
 	must     string // commands that must have been committed somewhere, or nothing was proved
+}
+
+func (b *bounds) kernel() kernel { return kernel{bare: b.bare, shared: b.shared} }
+
+// guard is how long before its deadline an agent takes its addresses down: where
+// nothing but the agent does that, it must be no less.
+func (b *bounds) guard() time.Duration {
+	if b.bare {
+		return 1
+	}
+	return 0
 }
 
 // role says in which configurations a coordinator is.

@@ -28,6 +28,7 @@ func place(a netip.Addr) int { b := a.As4(); return int(b[3]) - 1 }
 // value: copying it copies all.
 type kernel struct {
 	bare    bool // there is no fence: whatever is there answers
+	shared  bool // fault: all sessions have one deadline
 	present [maxAddresses]bool
 	fence   [maxAddresses]pass
 	slots   [maxSlots]slot
@@ -60,10 +61,15 @@ func (k *kernel) acts(a int, now lease.Time) bool {
 }
 
 func (k *kernel) deadline(session uint64) lease.Time {
+	latest := lease.Time(0)
 	for i := range k.slots {
-		if k.slots[i].session == session && session != 0 {
+		if k.slots[i].session == session && session != 0 && !k.shared {
 			return k.slots[i].deadline
 		}
+		latest = max(latest, k.slots[i].deadline)
+	}
+	if k.shared {
+		return latest
 	}
 	return 0
 }

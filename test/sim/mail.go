@@ -10,7 +10,7 @@ import (
 func (m *model) rounds(i, j int, out func(move, *model)) {
 	h := m.hosts[i]
 	_, again := h.agent.leases[j].holder.Repeat()
-	if !again && m.left.rounds == 0 {
+	if !again && m.left.rounds == 0 || again && m.b.once {
 		return
 	}
 	members := 0
@@ -108,7 +108,7 @@ func (m *model) letters(out func(move, *model)) {
 						return true
 					}
 				}
-				if h := n.hosts[l.host]; h.agent != nil && h.process == l.process {
+				if h := n.hosts[l.host]; h.agent != nil { // a successor may get what was meant for the process before
 					n.host(l.host).agent.answer(a)
 					n.stored(l.host)
 				}

@@ -106,7 +106,7 @@ func (m *model) nodeNow(i int) lease.Time {
 }
 
 func (m *model) hostNow(i int) lease.Time {
-	return lease.Time(int64(m.now)*m.b.hostRate[i]*int64(unit) + int64(time.Hour))
+	return lease.Time(int64(m.now-m.hosts[i].since)*m.b.hostRate[i]*int64(unit) + int64(time.Hour))
 }
 
 // fork copies the state; node and host copy what is to be changed.
@@ -155,7 +155,7 @@ func newModel(b *bounds) *model {
 	m := &model{b: b, now: -4}
 	m.left.sessions = uint8(b.hosts)
 	for i := range m.hosts {
-		m.hosts[i] = &host{name: hostName(i), ttl: modelTTL, kernel: kernel{bare: b.bare}}
+		m.hosts[i] = &host{name: hostName(i), ttl: modelTTL, kernel: b.kernel()}
 	}
 	var voters []string
 	for i := range b.voters {
@@ -177,7 +177,7 @@ func newModel(b *bounds) *model {
 	m.settleLog()
 	for i := range b.hosts {
 		h := m.hosts[i]
-		h.start(m.hostNow(i), 0)
+		h.start(m.hostNow(i), b.guard())
 		for h.agent.busy() {
 			h.act(m.hostNow(i))
 		}

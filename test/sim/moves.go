@@ -38,6 +38,7 @@ const (
 	moveCommit
 	moveJam
 	moveVeto
+	moveWild
 )
 
 // move is one thing that happens, with whom and how.
@@ -51,7 +52,8 @@ func (v move) String() string {
 		"h%d goes on to the end of its step", "h%d does one act", "h%d stores the deadline", "h%d: the agent is killed", "h%d: the agent starts",
 		"h%d reboots", "h%d: the agent is told to stop", "c%d applies", "c%d gets the next configuration into its log", "c%d fences session %d",
 		"c%d writes its mark", "c%d restarts, from the older snapshot %d", "c%d saves a snapshot", "session %d expires", "set s%d is granted to session %d",
-		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d", "h%d: the next removal will not work", "h%d: another verdict of the health checks"}
+		"set s%d is recalled", "edit no. %d", "change no. %d", "the configuration is committed", "proposal no. %d is committed, answer lost %d, stays %d", "h%d: the next removal will not work", "h%d: another verdict of the health checks",
+		"a command comes that must be refused: no. %d"}
 	args := []any{v.a, v.b, v.c}
 	if v.kind == moveRound {
 		outcome := ""
@@ -124,11 +126,14 @@ func (m *model) tick() bool {
 
 func (m *model) hostMoves(i int, out func(move, *model)) {
 	h := m.hosts[i]
+	if m.b.silent {
+		return
+	}
 	if h.agent == nil {
 		if m.left.starts > 0 {
 			m.try(move{kind: moveStart, a: i}, out, func(n *model) bool {
 				n.left.starts--
-				n.host(i).start(n.hostNow(i), 0)
+				n.starts(i)
 				return n.settle(i)
 			})
 		}
@@ -142,8 +147,12 @@ func (m *model) hostMoves(i int, out func(move, *model)) {
 		m.try(move{kind: moveReboot, a: i}, out, func(n *model) bool {
 			n.left.reboots--
 			x := n.host(i)
-			x.agent, x.file, x.kernel = nil, nil, kernel{bare: n.b.bare}
+			x.agent, x.kernel = nil, n.b.kernel()
 			x.boot++
+			x.since = n.now // its clock begins anew
+			if !n.b.disk {
+				x.file = nil
+			}
 			return true
 		})
 	}
@@ -201,6 +210,12 @@ func (m *model) agentMoves(i int, out func(move, *model)) {
 	}
 }
 
+// starts starts an agent, which knows nothing of configurations yet.
+func (m *model) starts(i int) {
+	m.host(i).start(m.hostNow(i), m.b.guard())
+	m.told[i] = [modelNodes]uint64{}
+}
+
 // tells says whether a node's view could be news that no node before it has.
 func (m *model) tells(i, k int) bool {
 	n := m.nodes[k]
@@ -237,7 +252,9 @@ func (m *model) settle(i int) bool {
 func (m *model) finishStep(i int) bool {
 	h := m.hosts[i]
 	for n := 0; h.agent != nil && h.agent.busy() && n < 200; n++ {
-		h.act(m.hostNow(i))
+		if h.act(m.hostNow(i)); h.agent.at == idle && h.agent.undone {
+			break // it is tried again a moment later
+		}
 	}
 	m.drained(i)
 	return true
@@ -331,8 +348,10 @@ func (m *model) quorumMoves(out func(move, *model)) {
 	}
 	for _, s := range st.Sessions() {
 		id := uint64(s.ID)
-		if c := m.lastConfig(m.known); m.proven(id, *c) {
-			m.try(move{kind: moveExpire, a: int(id)}, out, func(n *model) bool { n.expire(id, c.Index); return true })
+		for c := m.lastConfig(m.known); c != nil; c = m.lastConfig(c.Index - 1) { // also one that is not in force
+			if m.proven(id, *c) {
+				m.try(move{kind: moveExpire, a: int(id)}, out, func(n *model) bool { n.expire(id, c.Index); return true })
+			}
 		}
 	}
 	for _, set := range st.Sets() {
@@ -364,6 +383,9 @@ func (m *model) quorumMoves(out func(move, *model)) {
 	}
 	if m.left.changes > 0 {
 		m.try(move{kind: moveChange, a: len(m.b.changes) - int(m.left.changes)}, out, (*model).change)
+	}
+	if m.b.wild {
+		m.wild(out)
 	}
 	m.commits(out)
 }

@@ -60,6 +60,12 @@ func (m *model) commit(e *logged) {
 			return
 		}
 		e.result = res
+		if _, err := st.ApplyEntry(e.index, fsm.Entry{Version: fsm.EntryVersion, Ops: e.ops}); err == nil {
+			m.fail("entry %d was applied twice", e.index)
+		}
+		if what := unsound(st, e.ops, res); what != "" {
+			m.fail("entry %d: %s", e.index, what)
+		}
 		if what := givenBack(m.head(), e.ops, res, func(h, a int) bool { return m.hosts[h].kernel.present[a] }); what != "" {
 			m.fail("entry %d: %s", e.index, what)
 		}
@@ -155,7 +161,7 @@ func (m *model) applyNode(i int, to uint64) {
 		n.ledger.SetApplied(n.applied)
 	}
 	n.behind = false
-	if want := ledger.WantedTTL(m.state(n), n.longest); want > n.longest {
+	if want := ledger.WantedTTL(m.state(n), n.longest); want > n.longest && !(m.b.slowTTL && i >= m.b.voters) {
 		n.longest = want
 		n.ledger.RaiseLongestTTL(want)
 	}

@@ -113,7 +113,11 @@ func (r *rider) step() {
 		if r.agent == nil {
 			return
 		}
-		if d := r.pause(); d > 0 {
+		d := r.pause()
+		if a.at == idle && a.undone {
+			d = max(d, 20*ms) // what did not go is tried again a moment later
+		}
+		if d > 0 {
 			r.steps = true
 			r.later(d, r.step)
 			return

@@ -69,6 +69,9 @@ func (w *world) judge(e *entry, before *truth) {
 	if len(e.command.Ops) == 0 {
 		return
 	}
+	if what := unsound(e.after, e.command.Ops, e.result); what != "" {
+		w.fail("entry %d: %s", e.index, what)
+	}
 	last := w.committed(e.index - 1).after
 	if what := givenBack(last, e.command.Ops, e.result, func(h, a int) bool { return w.riders[h].kernel.present[a] }); what != "" {
 		w.fail("entry %d: %s", e.index, what)

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -122,9 +124,19 @@ func (w *world) commit(e *entry) {
 	case e.config != nil:
 		w.head.SetConfiguration(e.index)
 	case e.bytes != nil:
+		// One that a newer program wrote must stop this one, and change nothing.
+		newer := bytes.Replace(e.bytes, []byte(`"ops":[`), []byte(`"ops":[{"op":"of-a-newer-version"},`), 1)
+		if _, err := w.head.Apply(e.index, newer); !errors.Is(err, fsm.ErrUnknownOp) {
+			w.fail("an entry with an unknown command was applied: %v", err)
+		}
 		w.applied(e, func() (fsm.Result, error) { return w.head.Apply(e.index, e.bytes) })
 	case len(e.command.Ops) > 0:
 		w.applied(e, func() (fsm.Result, error) { return w.head.ApplyEntry(e.index, e.command) })
+	}
+	if len(e.command.Ops) > 0 {
+		if _, err := w.head.ApplyEntry(e.index, e.command); err == nil {
+			w.fail("entry %d was applied twice", e.index)
+		}
 	}
 	e.after = w.head.Clone()
 	for i, r := range w.riders {
