@@ -36,9 +36,9 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckOneSlot plants a fault in the fence, one deadline for all sessions, which is
+// TestOneSlot plants a fault in the fence, one deadline for all sessions, which is
 // made up here and not shipped; the checker must see it.
-func TestCheckOneSlot(t *testing.T) {
+func TestOneSlot(t *testing.T) {
 	b := *ofSessions(0)[0]
 	b.shared = true
 	r := check(&b, *mostFlag)

@@ -98,7 +98,7 @@ func ofSessions(more uint8) []*bounds {
 			name: "rebind", must: "open rebind expire",
 			about: "one coordinator has marked the session; its grants move to a new one",
 			hosts: 1, active: 1, voters: 3, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, setup: marked,
-			budget: budget{fences: 2, rounds: 2 + more, sessions: 1},
+			budget: budget{fences: 1 + more, rounds: 2, sessions: 1},
 		},
 		{
 			name: "rebind without a fence", must: "open rebind expire",

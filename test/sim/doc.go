@@ -59,7 +59,7 @@
 // covers for: no fence in the kernel, a session file that outlives a reboot, answers to
 // rounds of a former process, two changes of membership in a row, commands that must
 // be refused. One fault is planted in the surroundings, one deadline for all sessions,
-// as the fence is not shipped code here: TestCheckOneSlot.
+// as the fence is not shipped code here: TestOneSlot.
 //
 // Two faults cannot break an invariant, because another rule covers them always:
 //

@@ -12,6 +12,13 @@ func ofSingleRules(more uint8) []*bounds {
 			changes: [][]int{{0, 1}, {0, 1, 3}},
 		},
 		{
+			name: "two newcomers", must: "configuration expire",
+			about: "a majority that has joined since, and has never promised anything",
+			hosts: 1, active: 1, voters: 1, sets: one, ticks: 2 + int8(more), hostRate: slowHosts, nodeRate: fastNodes, setup: held, slowTTL: true, silent: true,
+			budget:  budget{fences: 2, changes: 2},
+			changes: [][]int{{0, 1}, {0, 1, 2}},
+		},
+		{
 			name: "no lease and no fence", must: "grant expire",
 			about: "grants come before any answer, and nothing but the agent takes addresses down",
 			hosts: 1, active: 1, voters: 1, sets: one, ticks: 4, hostRate: slowHosts, nodeRate: fastNodes, bare: true,
