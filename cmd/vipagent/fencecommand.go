@@ -20,15 +20,12 @@ import (
 // fenceCommand is "vipagent fence": what the kernel holds, with or without an
 // agent.
 func fenceCommand(args []string, out, talk io.Writer) int {
-	root := &cobra.Command{
-		Use:           "fence",
-		Short:         "what the kernel holds of the fence in this network namespace",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	dir := root.PersistentFlags().String("bpf-dir", linux.FenceDir, "where the eBPF fence is pinned (bpf_dir of vipagent.yaml)")
-	root.AddCommand(fenceShow(dir), fenceRemove(dir))
-	root.SetArgs(args)
+	root := &cobra.Command{Use: "vipagent", SilenceUsage: true, SilenceErrors: true}
+	fence := &cobra.Command{Use: "fence", Short: "what the kernel holds of the fence in this network namespace"}
+	root.AddCommand(fence)
+	dir := fence.PersistentFlags().String("bpf-dir", linux.FenceDir, "where the eBPF fence is pinned (bpf_dir of vipagent.yaml)")
+	fence.AddCommand(fenceShow(dir), fenceRemove(dir))
+	root.SetArgs(append([]string{"fence"}, args...))
 	root.SetOut(out)
 	root.SetErr(talk)
 	root.CompletionOptions.DisableDefaultCmd = true

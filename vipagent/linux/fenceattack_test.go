@@ -347,7 +347,7 @@ func TestFenceIsFull(t *testing.T) {
 	if err := p.fence.Guard(addresses("10.0.0.101", vip4)); !errors.Is(err, unix.E2BIG) {
 		t.Errorf("one too many: %v", err)
 	}
-	if arp, nd := p.answered(); arp || !nd {
+	if arp, nd := p.answered(time.Second); arp || !nd {
 		t.Errorf("ARP answered %t, want false: what follows the one too many is shut; ND %t, want true", arp, nd)
 	}
 	var err error

@@ -24,11 +24,32 @@ func fenceDirs(dir string) (prefix string, err error) {
 	if dir == "" {
 		dir = FenceDir
 	}
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+	ns, err := netNamespace()
+	if err != nil {
 		return "", fmt.Errorf("find network namespace: %w", err)
 	}
-	return filepath.Join(dir, fmt.Sprintf("net%d-v", st.Ino)), nil
+	return filepath.Join(dir, fmt.Sprintf("net%d-v", ns)), nil
+}
+
+// netNamespace returns the number of this thread's network namespace, as in
+// /proc/self/ns/net, which need not be there: a shell in the namespaces of another
+// process may see that process's /proc.
+func netNamespace() (uint64, error) {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(s)
+	ns, err := unix.IoctlRetInt(s, unix.SIOCGSKNS)
+	if err != nil {
+		return 0, os.NewSyscallError("ioctl SIOCGSKNS", err)
+	}
+	defer unix.Close(ns)
+	var st unix.Stat_t
+	if err := unix.Fstat(ns, &st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
+	}
+	return st.Ino, nil
 }
 
 const bpfFSMagic = 0xcafe4a11

@@ -274,7 +274,7 @@ func waitFor(t testing.TB, what string, ok func() bool) time.Duration {
 		if ok() {
 			return time.Since(start)
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > 30*time.Second {
 			t.Fatalf("waited too long for: %s", what)
 		}
 	}
