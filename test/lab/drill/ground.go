@@ -28,6 +28,7 @@ type Ground struct {
 	Weak  string // why the fence is the weaker one; "": it is not
 
 	network *lab.Network
+	askers  []*lab.Asker
 	say     func(format string, args ...any)
 }
 
@@ -81,21 +82,36 @@ func (g *Ground) start(ctx context.Context, c Config) error {
 	for _, name := range c.Plan.candidates {
 		g.Stage.Candidates = append(g.Stage.Candidates, g.network.Host(name))
 	}
+	all := append(append(c.Plan.VIPs[:0:0], c.Plan.VIPs...), c.Plan.Also...)
 	var err error
-	g.Stage.Recorder, err = g.network.StartRecorder(0, append(append(c.Plan.VIPs[:0:0], c.Plan.VIPs...), c.Plan.Also...)...)
-	if err != nil {
+	if g.Stage.Recorder, err = g.network.StartRecorder(0, all...); err != nil {
 		return err
+	}
+	for _, client := range g.network.Clients {
+		a, err := client.Ask(askEvery, all...)
+		if err != nil {
+			return err
+		}
+		g.askers = append(g.askers, a)
 	}
 	return g.Stage.Calm(ctx)
 }
 
+// askEvery is how often each client asks, by ARP and neighbour solicitation, who has
+// the addresses: a second host that has one is not heard by clients who know the
+// first.
+const askEvery = 10 * time.Millisecond
+
 // Close ends everything. The logs stay.
 func (g *Ground) Close() error {
-	var err error
-	if g.Stage != nil && g.Stage.Recorder != nil {
-		err = g.Stage.Recorder.Close()
+	var errs []error
+	for _, a := range g.askers {
+		errs = append(errs, a.Close())
 	}
-	return errors.Join(err, g.network.Close())
+	if g.Stage != nil && g.Stage.Recorder != nil {
+		errs = append(errs, g.Stage.Recorder.Close())
+	}
+	return errors.Join(append(errs, g.network.Close())...)
 }
 
 // Tidy removes the logs.
