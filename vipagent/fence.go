@@ -124,7 +124,7 @@ func (s *shield) guard(addresses []vip.Address) error {
 
 // shut makes the kernel refuse what is sent to the addresses, or claims them.
 func (s *shield) shut(addresses []vip.Address) error {
-	if s.fence == nil {
+	if s.fence == nil || len(addresses) == 0 {
 		return nil
 	}
 	list := make([]netip.Addr, len(addresses))
@@ -237,7 +237,7 @@ func (o *owner) align() bool {
 			}
 		}
 	}
-	err := o.shield.shutAll(unguarded)
+	err := o.shield.shut(unguarded)
 	if err == nil {
 		err = o.shield.pass(passes)
 	}
@@ -246,14 +246,6 @@ func (o *owner) align() bool {
 		return false
 	}
 	return true
-}
-
-// shutAll is shut for what may be nothing.
-func (s *shield) shutAll(addresses []vip.Address) error {
-	if len(addresses) == 0 {
-		return nil
-	}
-	return s.shut(addresses)
 }
 
 // checkFence looks after the fence, once in a while. One that cannot be put
