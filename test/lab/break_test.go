@@ -197,8 +197,8 @@ func TestChildAlone(t *testing.T) {
 	check(t, p.Thaw())
 	check(t, p.SignalChild(unix.SIGKILL))
 	eventually(t, func() error {
-		if p.Child() == child || p.Child() == p.PID() {
-			return fmt.Errorf("no new child")
+		if got := p.Child(); got == child || got == p.PID() {
+			return fmt.Errorf("no new child: the guardian %d runs: %v, the first child was %d, now %v", p.PID(), p.Running(), child, p.Children())
 		}
 		return nil
 	})

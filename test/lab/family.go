@@ -89,7 +89,9 @@ func (p *Process) KillChild() error {
 // Children returns the process ids of the children that the process guards.
 func (p *Process) Children() []int { return p.children() }
 
-// children are those that run the same program: others are its tools.
+// children are those that run the same program: others are its tools. A process
+// that has been forked and still runs in its parent's memory is none yet: Go forks
+// one that ends at once to learn whether the kernel has process descriptors.
 func (p *Process) children() []int {
 	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID()))
 	if err != nil {
@@ -98,11 +100,19 @@ func (p *Process) children() []int {
 	var found []int
 	for _, pid := range pids() {
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && exe == program && parentOf(pid) == p.PID() {
+		if err == nil && exe == program && parentOf(pid) == p.PID() && ownMemory(pid, p.PID()) {
 			found = append(found, pid)
 		}
 	}
 	return found
+}
+
+// ownMemory says whether a process has left its parent's memory, by kcmp(2); false
+// if it is gone.
+func ownMemory(pid, parent int) bool {
+	const kcmpVM = 1 // KCMP_VM of linux/kcmp.h
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(parent), kcmpVM, 0, 0, 0)
+	return errno == unix.ENOSYS || errno == 0 && order != 0
 }
 
 // signalAll sends s to the process and to the child that it guards. A guardian
