@@ -43,6 +43,11 @@ func rules() []rule {
 		{pkg: "vipagent/tenure", pure: true, may: []string{"coordinator/lease", "vipagent/vip"},
 			why: "the simulator and the exhaustive checker run the agent's own rules, with clocks and kernels of their choice"},
 
+		{pkg: "vipagent/vrrp", pure: true,
+			why: "the protocol is tested by scripts, with clocks and packets of their choice"},
+		{pkg: "vipagent/keepalived", pure: true,
+			why: "what a configuration means must not depend on the host that reads it"},
+
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", wire},
