@@ -64,6 +64,9 @@ func (c *Coordinator) View(host string) *pb.View {
 	for _, set := range c.state.Sets() {
 		if slices.ContainsFunc(set.Candidates, func(cand fsm.Candidate) bool { return cand.Host == host }) {
 			v.CandidateOf = append(v.CandidateOf, set.Name)
+			if set.VRRP != nil {
+				v.Shared = append(v.Shared, setToPB(set))
+			}
 		}
 		g, held := c.state.Grant(set.Name)
 		if !held || !own[g.Session] {
