@@ -95,6 +95,10 @@ func parseSetFile(name string, r io.Reader) ([]*pb.VIPSet, error) {
 			if e.VRRP != nil {
 				filled := e.VRRP.withDefaults()
 				e.VRRP = &filled
+				if key, value := filled.outside(); key != "" {
+					fail(path+".vrrp."+key, "%d is not within 1 to 255", value)
+					continue
+				}
 			}
 			if first, dup := names[e.Name]; dup {
 				fail(path+".name", "set %q stands in this file twice (vips[%d])", e.Name, first)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -14,9 +15,9 @@ import (
 // vrrpEntry is the `vrrp:` of a VIP set: how its hosts take part, as one router, in
 // VRRP with routers outside of the quorum.
 type vrrpEntry struct {
-	VRID          uint8         `yaml:"vrid" help:"virtual router id, 1 to 255"`
-	Version       uint8         `yaml:"version" help:"2 or 3; default 2, over IPv6 3"`
-	Priority      uint8         `yaml:"priority" help:"1 to 254, of whichever host holds the set; default 100"`
+	VRID          int           `yaml:"vrid" help:"virtual router id, 1 to 255"`
+	Version       int           `yaml:"version" help:"2 or 3; default 2, over IPv6 3"`
+	Priority      int           `yaml:"priority" help:"1 to 254, of whichever host holds the set; default 100"`
 	Interval      time.Duration `yaml:"interval" help:"between two advertisements; default 1s"`
 	Interface     string        `yaml:"interface" help:"advertisements go here; default: where the first advertised address belongs"`
 	IPv6          bool          `yaml:"ipv6" help:"advertise the IPv6 addresses, not those of IPv4"`
@@ -44,12 +45,33 @@ func (e vrrpEntry) withDefaults() vrrpEntry {
 	return e
 }
 
+// outside returns the key of a number that does not fit into its field, "" if all do.
+func (e *vrrpEntry) outside() (key string, value int) {
+	for _, n := range []struct {
+		key   string
+		value int
+	}{{"vrid", e.VRID}, {"version", e.Version}, {"priority", e.Priority}} {
+		if n.value < 0 || n.value > math.MaxUint8 {
+			return n.key, n.value
+		}
+	}
+	return "", 0
+}
+
+// octet is n where that fits, else 0, which is never valid.
+func octet(n int) uint8 {
+	if n < 0 || n > math.MaxUint8 {
+		return 0
+	}
+	return uint8(n)
+}
+
 func (e *vrrpEntry) toFSM() *fsm.VRRP {
 	if e == nil {
 		return nil
 	}
 	return &fsm.VRRP{
-		ID: e.VRID, Version: e.Version, Priority: e.Priority, Interval: e.Interval, Interface: e.Interface, IPv6: e.IPv6,
+		ID: octet(e.VRID), Version: octet(e.Version), Priority: octet(e.Priority), Interval: e.Interval, Interface: e.Interface, IPv6: e.IPv6,
 		NoPreempt: e.NoPreempt, Password: e.Password, Peers: e.Peers, PlainChecksum: e.PlainChecksum, Observe: e.Observe,
 	}
 }
@@ -59,7 +81,7 @@ func (e *vrrpEntry) toPB() *pb.VRRP {
 		return nil
 	}
 	out := &pb.VRRP{
-		Vrid: uint32(e.VRID), Version: uint32(e.Version), Priority: uint32(e.Priority), IntervalMs: e.Interval.Milliseconds(),
+		Vrid: uint32(octet(e.VRID)), Version: uint32(octet(e.Version)), Priority: uint32(octet(e.Priority)), IntervalMs: e.Interval.Milliseconds(),
 		Interface: e.Interface, Ipv6: e.IPv6, NoPreempt: e.NoPreempt, Password: e.Password,
 		PlainChecksum: e.PlainChecksum, Observe: e.Observe,
 	}
