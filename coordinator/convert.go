@@ -110,6 +110,9 @@ func routerToPB(set string, r fsm.Router) *pb.Router {
 	if r.Active.IsValid() {
 		out.Active = r.Active.String()
 	}
+	if r.Source.IsValid() {
+		out.Source = r.Source.String()
+	}
 	return out
 }
 

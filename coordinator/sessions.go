@@ -105,10 +105,16 @@ func (c *Coordinator) ReportRouter(ctx context.Context, r *pb.ReportRouterReques
 			return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("router of %q: priority %d", said.GetSet(), said.GetPriority())}
 		}
 		router.Priority = uint8(said.GetPriority())
-		if text := said.GetActive(); text != "" {
+		for _, a := range []struct {
+			text string
+			into *netip.Addr
+		}{{said.GetActive(), &router.Active}, {said.GetSource(), &router.Source}} {
+			if a.text == "" {
+				continue
+			}
 			var err error
-			if router.Active, err = netip.ParseAddr(text); err != nil {
-				return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("router of %q: %q is no address", said.GetSet(), text)}
+			if *a.into, err = netip.ParseAddr(a.text); err != nil {
+				return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("router of %q: %q is no address", said.GetSet(), a.text)}
 			}
 		}
 		ops = append(ops, fsm.NoteRouter{Session: id, Set: said.GetSet(), Router: router})

@@ -44,7 +44,7 @@ func everyOp() []Op {
 		DrainHost{"a", true, "new kernel"},
 		RestoreSets{[]Set{set}, map[string]string{"a": "new kernel", "c": "gone"}, true, "undo"},
 		NoteStall{7, 2800 * time.Millisecond, 400 * time.Millisecond, 2},
-		NoteRouter{7, "web", Router{"backup", netip.MustParseAddr("10.0.0.2"), 110}},
+		NoteRouter{7, "web", Router{"backup", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 110}},
 	}
 }
 

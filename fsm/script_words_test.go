@@ -147,8 +147,11 @@ func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 	case "stall":
 		return NoteStall{SessionID(w.number("")), w.duration("lasted", 0), w.duration("ago", 0), int(w.number("more"))}, nil
 	case "router":
-		router := Router{State: w.text("state"), Priority: uint8(w.number("priority"))}
+		router := Router{State: w.text("state")}
 		var err error
+		if w.named["priority"] != "" {
+			router.Priority = uint8(w.number("priority"))
+		}
 		if active := w.text("active"); active != "" {
 			router.Active, err = netip.ParseAddr(active)
 		}

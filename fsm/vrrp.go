@@ -112,9 +112,10 @@ func (v *VRRP) Advertised(addresses []Address) []Address {
 }
 
 // Router is what an agent says of a virtual router that its host may take part in:
-// its own state, and which router is Active. It is for people; no decision depends on it.
+// its own state, and which router is Active. No decision of the quorum depends on it.
 type Router struct {
 	State    string     `json:"state"`             // "listening", "backup" or "active"
+	Source   netip.Addr `json:"source,omitzero"`   // of its own advertisements, by which its fellows know them
 	Active   netip.Addr `json:"active,omitzero"`   // source address of another router that is Active; zero = none heard
 	Priority uint8      `json:"priority,omitzero"` // that router's
 }

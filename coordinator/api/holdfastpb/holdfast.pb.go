@@ -878,6 +878,59 @@ func (x *Retiring) GetSet() string {
 	return ""
 }
 
+// Shared is a set that has a VRRP, with what its candidates said of themselves.
+type Shared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           *VIPSet                `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	Sources       []string               `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"` // of the advertisements of all hosts of the quorum, sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shared) Reset() {
+	*x = Shared{}
+	mi := &file_holdfast_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shared) ProtoMessage() {}
+
+func (x *Shared) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shared.ProtoReflect.Descriptor instead.
+func (*Shared) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Shared) GetSet() *VIPSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Shared) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 // View is all that one host needs to know, at one index of the log.
 type View struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -891,7 +944,7 @@ type View struct {
 	Held          []*Held                `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`                 // grants of this host's sessions
 	Retiring      []*Retiring            `protobuf:"bytes,9,rep,name=retiring,proto3" json:"retiring,omitempty"`
 	CandidateOf   []string               `protobuf:"bytes,10,rep,name=candidate_of,json=candidateOf,proto3" json:"candidate_of,omitempty"` // sets that name this host
-	Shared        []*VIPSet              `protobuf:"bytes,12,rep,name=shared,proto3" json:"shared,omitempty"`                              // those of them that have a VRRP
+	Shared        []*Shared              `protobuf:"bytes,12,rep,name=shared,proto3" json:"shared,omitempty"`                              // those of them that have a VRRP
 	Drained       bool                   `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -899,7 +952,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +964,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +977,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *View) GetCoordinator() string {
@@ -997,7 +1050,7 @@ func (x *View) GetCandidateOf() []string {
 	return nil
 }
 
-func (x *View) GetShared() []*VIPSet {
+func (x *View) GetShared() []*Shared {
 	if x != nil {
 		return x.Shared
 	}
@@ -1021,7 +1074,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1086,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1099,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Release) GetSet() string {
@@ -1075,7 +1128,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1140,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1153,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Condition) GetSet() string {
@@ -1143,7 +1196,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1208,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1221,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReleaseRequest) GetSession() uint64 {
@@ -1208,7 +1261,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1273,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1286,7 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReleaseReply) GetIndex() uint64 {
@@ -1253,7 +1306,7 @@ type ConfirmRemovalRequest struct {
 
 func (x *ConfirmRemovalRequest) Reset() {
 	*x = ConfirmRemovalRequest{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1318,7 @@ func (x *ConfirmRemovalRequest) String() string {
 func (*ConfirmRemovalRequest) ProtoMessage() {}
 
 func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1331,7 @@ func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConfirmRemovalRequest) GetSession() uint64 {
@@ -1304,7 +1357,7 @@ type ConfirmRemovalReply struct {
 
 func (x *ConfirmRemovalReply) Reset() {
 	*x = ConfirmRemovalReply{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1369,7 @@ func (x *ConfirmRemovalReply) String() string {
 func (*ConfirmRemovalReply) ProtoMessage() {}
 
 func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1382,7 @@ func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalReply.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfirmRemovalReply) GetIndex() uint64 {
@@ -1349,7 +1402,7 @@ type ReportConditionRequest struct {
 
 func (x *ReportConditionRequest) Reset() {
 	*x = ReportConditionRequest{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1414,7 @@ func (x *ReportConditionRequest) String() string {
 func (*ReportConditionRequest) ProtoMessage() {}
 
 func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1427,7 @@ func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionRequest.ProtoReflect.Descriptor instead.
 func (*ReportConditionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportConditionRequest) GetSession() uint64 {
@@ -1400,7 +1453,7 @@ type ReportConditionReply struct {
 
 func (x *ReportConditionReply) Reset() {
 	*x = ReportConditionReply{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1465,7 @@ func (x *ReportConditionReply) String() string {
 func (*ReportConditionReply) ProtoMessage() {}
 
 func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1478,7 @@ func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionReply.ProtoReflect.Descriptor instead.
 func (*ReportConditionReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReportConditionReply) GetIndex() uint64 {
@@ -1447,7 +1500,7 @@ type ReportStallRequest struct {
 
 func (x *ReportStallRequest) Reset() {
 	*x = ReportStallRequest{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1512,7 @@ func (x *ReportStallRequest) String() string {
 func (*ReportStallRequest) ProtoMessage() {}
 
 func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1525,7 @@ func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallRequest.ProtoReflect.Descriptor instead.
 func (*ReportStallRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportStallRequest) GetSession() uint64 {
@@ -1512,7 +1565,7 @@ type ReportStallReply struct {
 
 func (x *ReportStallReply) Reset() {
 	*x = ReportStallReply{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1577,7 @@ func (x *ReportStallReply) String() string {
 func (*ReportStallReply) ProtoMessage() {}
 
 func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1590,7 @@ func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallReply.ProtoReflect.Descriptor instead.
 func (*ReportStallReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportStallReply) GetIndex() uint64 {
@@ -1555,13 +1608,14 @@ type Router struct {
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`        // listening, backup, active; "" = it has none
 	Active        string                 `protobuf:"bytes,3,opt,name=active,proto3" json:"active,omitempty"`      // source address, "" = none heard
 	Priority      uint32                 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // of that router
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`      // of the host's own advertisements
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Router) Reset() {
 	*x = Router{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1627,7 @@ func (x *Router) String() string {
 func (*Router) ProtoMessage() {}
 
 func (x *Router) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1640,7 @@ func (x *Router) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Router.ProtoReflect.Descriptor instead.
 func (*Router) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Router) GetSet() string {
@@ -1617,6 +1671,13 @@ func (x *Router) GetPriority() uint32 {
 	return 0
 }
 
+func (x *Router) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 type ReportRouterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1627,7 +1688,7 @@ type ReportRouterRequest struct {
 
 func (x *ReportRouterRequest) Reset() {
 	*x = ReportRouterRequest{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1700,7 @@ func (x *ReportRouterRequest) String() string {
 func (*ReportRouterRequest) ProtoMessage() {}
 
 func (x *ReportRouterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1713,7 @@ func (x *ReportRouterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRouterRequest.ProtoReflect.Descriptor instead.
 func (*ReportRouterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReportRouterRequest) GetSession() uint64 {
@@ -1678,7 +1739,7 @@ type ReportRouterReply struct {
 
 func (x *ReportRouterReply) Reset() {
 	*x = ReportRouterReply{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1751,7 @@ func (x *ReportRouterReply) String() string {
 func (*ReportRouterReply) ProtoMessage() {}
 
 func (x *ReportRouterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1764,7 @@ func (x *ReportRouterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRouterReply.ProtoReflect.Descriptor instead.
 func (*ReportRouterReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReportRouterReply) GetIndex() uint64 {
@@ -1723,7 +1784,7 @@ type RebindRequest struct {
 
 func (x *RebindRequest) Reset() {
 	*x = RebindRequest{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1796,7 @@ func (x *RebindRequest) String() string {
 func (*RebindRequest) ProtoMessage() {}
 
 func (x *RebindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1809,7 @@ func (x *RebindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindRequest.ProtoReflect.Descriptor instead.
 func (*RebindRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RebindRequest) GetOld() uint64 {
@@ -1774,7 +1835,7 @@ type RebindReply struct {
 
 func (x *RebindReply) Reset() {
 	*x = RebindReply{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1847,7 @@ func (x *RebindReply) String() string {
 func (*RebindReply) ProtoMessage() {}
 
 func (x *RebindReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1860,7 @@ func (x *RebindReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindReply.ProtoReflect.Descriptor instead.
 func (*RebindReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RebindReply) GetIndex() uint64 {
@@ -1819,7 +1880,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1892,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1905,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloseRequest) GetSession() uint64 {
@@ -1870,7 +1931,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1943,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1956,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CloseReply) GetIndex() uint64 {
@@ -1914,7 +1975,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1987,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2000,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ProbeRequest) GetSessions() []uint64 {
@@ -1961,7 +2022,7 @@ type ProbeResult struct {
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2034,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2047,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProbeResult) GetSession() uint64 {
@@ -2026,7 +2087,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2099,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2112,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProbeReply) GetResults() []*ProbeResult {
@@ -2070,7 +2131,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2143,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2156,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FenceRequest) GetSessions() []uint64 {
@@ -2117,7 +2178,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2190,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2203,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FenceResult) GetSession() uint64 {
@@ -2183,7 +2244,7 @@ type FenceReply struct {
 
 func (x *FenceReply) Reset() {
 	*x = FenceReply{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2256,7 @@ func (x *FenceReply) String() string {
 func (*FenceReply) ProtoMessage() {}
 
 func (x *FenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2269,7 @@ func (x *FenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceReply.ProtoReflect.Descriptor instead.
 func (*FenceReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FenceReply) GetCoordinator() string {
@@ -2236,7 +2297,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2309,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2322,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JoinRequest) GetName() string {
@@ -2293,7 +2354,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2366,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2379,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 // IdentityRequest asks who a coordinator is. With a founder it also asks the
@@ -2333,7 +2394,7 @@ type IdentityRequest struct {
 
 func (x *IdentityRequest) Reset() {
 	*x = IdentityRequest{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2406,7 @@ func (x *IdentityRequest) String() string {
 func (*IdentityRequest) ProtoMessage() {}
 
 func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2419,7 @@ func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRequest.ProtoReflect.Descriptor instead.
 func (*IdentityRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *IdentityRequest) GetFounder() string {
@@ -2396,7 +2457,7 @@ type IdentityReply struct {
 
 func (x *IdentityReply) Reset() {
 	*x = IdentityReply{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2469,7 @@ func (x *IdentityReply) String() string {
 func (*IdentityReply) ProtoMessage() {}
 
 func (x *IdentityReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2482,7 @@ func (x *IdentityReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityReply.ProtoReflect.Descriptor instead.
 func (*IdentityReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *IdentityReply) GetName() string {
@@ -2523,7 +2584,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2596,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2609,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 type CoordinatorStatus struct {
@@ -2570,7 +2631,7 @@ type CoordinatorStatus struct {
 
 func (x *CoordinatorStatus) Reset() {
 	*x = CoordinatorStatus{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2643,7 @@ func (x *CoordinatorStatus) String() string {
 func (*CoordinatorStatus) ProtoMessage() {}
 
 func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2656,7 @@ func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorStatus.ProtoReflect.Descriptor instead.
 func (*CoordinatorStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CoordinatorStatus) GetName() string {
@@ -2697,7 +2758,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +2770,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +2783,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AgentStatus) GetHost() string {
@@ -2833,7 +2894,7 @@ type VIPStatus struct {
 
 func (x *VIPStatus) Reset() {
 	*x = VIPStatus{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2906,7 @@ func (x *VIPStatus) String() string {
 func (*VIPStatus) ProtoMessage() {}
 
 func (x *VIPStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2919,7 @@ func (x *VIPStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VIPStatus.ProtoReflect.Descriptor instead.
 func (*VIPStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VIPStatus) GetSet() *VIPSet {
@@ -2941,7 +3002,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3014,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3027,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -3057,7 +3118,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3130,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3143,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusReply) GetSchema() int32 {
@@ -3213,7 +3274,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3286,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3299,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainRequest) GetSet() string {
@@ -3262,7 +3323,7 @@ type CandidateExplanation struct {
 
 func (x *CandidateExplanation) Reset() {
 	*x = CandidateExplanation{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3335,7 @@ func (x *CandidateExplanation) String() string {
 func (*CandidateExplanation) ProtoMessage() {}
 
 func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3348,7 @@ func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CandidateExplanation.ProtoReflect.Descriptor instead.
 func (*CandidateExplanation) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CandidateExplanation) GetHost() string {
@@ -3343,7 +3404,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3416,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3429,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -3406,7 +3467,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3479,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3492,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainReply) GetSet() string {
@@ -3485,7 +3546,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3558,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3571,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListSetsRequest) GetNames() []string {
@@ -3529,7 +3590,7 @@ type ListSetsReply struct {
 
 func (x *ListSetsReply) Reset() {
 	*x = ListSetsReply{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3541,7 +3602,7 @@ func (x *ListSetsReply) String() string {
 func (*ListSetsReply) ProtoMessage() {}
 
 func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3554,7 +3615,7 @@ func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsReply.ProtoReflect.Descriptor instead.
 func (*ListSetsReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListSetsReply) GetSets() []*VIPStatus {
@@ -3575,7 +3636,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3648,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3661,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyRequest) GetSets() []*VIPSet {
@@ -3634,7 +3695,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3707,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3720,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ApplyReply) GetIndex() uint64 {
@@ -3686,7 +3747,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3759,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3772,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeleteRequest) GetSet() string {
@@ -3737,7 +3798,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3810,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3823,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeleteReply) GetIndex() uint64 {
@@ -3783,7 +3844,7 @@ type MoveRequest struct {
 
 func (x *MoveRequest) Reset() {
 	*x = MoveRequest{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3856,7 @@ func (x *MoveRequest) String() string {
 func (*MoveRequest) ProtoMessage() {}
 
 func (x *MoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3869,7 @@ func (x *MoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveRequest.ProtoReflect.Descriptor instead.
 func (*MoveRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MoveRequest) GetSet() string {
@@ -3842,7 +3903,7 @@ type MoveReply struct {
 
 func (x *MoveReply) Reset() {
 	*x = MoveReply{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +3915,7 @@ func (x *MoveReply) String() string {
 func (*MoveReply) ProtoMessage() {}
 
 func (x *MoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +3928,7 @@ func (x *MoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveReply.ProtoReflect.Descriptor instead.
 func (*MoveReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MoveReply) GetIndex() uint64 {
@@ -3895,7 +3956,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3907,7 +3968,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3920,7 +3981,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DrainRequest) GetHost() string {
@@ -3954,7 +4015,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3966,7 +4027,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4040,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DrainReply) GetIndex() uint64 {
@@ -4007,7 +4068,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4080,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4093,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PauseRequest) GetSet() string {
@@ -4065,7 +4126,7 @@ type PauseReply struct {
 
 func (x *PauseReply) Reset() {
 	*x = PauseReply{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4138,7 @@ func (x *PauseReply) String() string {
 func (*PauseReply) ProtoMessage() {}
 
 func (x *PauseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4151,7 @@ func (x *PauseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReply.ProtoReflect.Descriptor instead.
 func (*PauseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PauseReply) GetIndex() uint64 {
@@ -4111,7 +4172,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4184,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4197,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EventsRequest) GetFromIndex() uint64 {
@@ -4169,7 +4230,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4242,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4255,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -4213,7 +4274,7 @@ type TransferLeadershipReply struct {
 
 func (x *TransferLeadershipReply) Reset() {
 	*x = TransferLeadershipReply{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4286,7 @@ func (x *TransferLeadershipReply) String() string {
 func (*TransferLeadershipReply) ProtoMessage() {}
 
 func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4299,7 @@ func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipReply.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TransferLeadershipReply) GetLeader() string {
@@ -4257,7 +4318,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4269,7 +4330,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4282,7 +4343,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -4301,7 +4362,7 @@ type RemoveMemberReply struct {
 
 func (x *RemoveMemberReply) Reset() {
 	*x = RemoveMemberReply{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4313,7 +4374,7 @@ func (x *RemoveMemberReply) String() string {
 func (*RemoveMemberReply) ProtoMessage() {}
 
 func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4326,7 +4387,7 @@ func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberReply.ProtoReflect.Descriptor instead.
 func (*RemoveMemberReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RemoveMemberReply) GetIndex() uint64 {
@@ -4344,7 +4405,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4356,7 +4417,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4369,7 +4430,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 type SnapshotChunk struct {
@@ -4381,7 +4442,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +4454,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +4467,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4426,7 +4487,7 @@ type RestoreSnapshotReply struct {
 
 func (x *RestoreSnapshotReply) Reset() {
 	*x = RestoreSnapshotReply{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4438,7 +4499,7 @@ func (x *RestoreSnapshotReply) String() string {
 func (*RestoreSnapshotReply) ProtoMessage() {}
 
 func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4451,7 +4512,7 @@ func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotReply.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RestoreSnapshotReply) GetIndex() uint64 {
@@ -4545,7 +4606,10 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05claim\x18\x02 \x01(\x04R\x05claim\x12\x18\n" +
 	"\asession\x18\x03 \x01(\x04R\asession\x12\x10\n" +
-	"\x03set\x18\x04 \x01(\tR\x03set\"\xab\x03\n" +
+	"\x03set\x18\x04 \x01(\tR\x03set\"I\n" +
+	"\x06Shared\x12%\n" +
+	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x18\n" +
+	"\asources\x18\x02 \x03(\tR\asources\"\xab\x03\n" +
 	"\x04View\x12 \n" +
 	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -4559,7 +4623,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bretiring\x18\t \x03(\v2\x15.holdfast.v1.RetiringR\bretiring\x12!\n" +
 	"\fcandidate_of\x18\n" +
 	" \x03(\tR\vcandidateOf\x12+\n" +
-	"\x06shared\x18\f \x03(\v2\x13.holdfast.v1.VIPSetR\x06shared\x12\x18\n" +
+	"\x06shared\x18\f \x03(\v2\x13.holdfast.v1.SharedR\x06shared\x12\x18\n" +
 	"\adrained\x18\v \x01(\bR\adrained\"1\n" +
 	"\aRelease\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x14\n" +
@@ -4597,12 +4661,13 @@ const file_holdfast_proto_rawDesc = "" +
 	"endedMsAgo\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\x05R\x04more\"(\n" +
 	"\x10ReportStallReply\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"d\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"|\n" +
 	"\x06Router\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\tR\x06active\x12\x1a\n" +
-	"\bpriority\x18\x04 \x01(\rR\bpriority\"^\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\"^\n" +
 	"\x13ReportRouterRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12-\n" +
 	"\arouters\x18\x02 \x03(\v2\x13.holdfast.v1.RouterR\arouters\")\n" +
@@ -4862,7 +4927,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_holdfast_proto_goTypes = []any{
 	(*Address)(nil),                   // 0: holdfast.v1.Address
 	(*Candidate)(nil),                 // 1: holdfast.v1.Candidate
@@ -4876,64 +4941,65 @@ var file_holdfast_proto_goTypes = []any{
 	(*Recall)(nil),                    // 9: holdfast.v1.Recall
 	(*Held)(nil),                      // 10: holdfast.v1.Held
 	(*Retiring)(nil),                  // 11: holdfast.v1.Retiring
-	(*View)(nil),                      // 12: holdfast.v1.View
-	(*Release)(nil),                   // 13: holdfast.v1.Release
-	(*Condition)(nil),                 // 14: holdfast.v1.Condition
-	(*ReleaseRequest)(nil),            // 15: holdfast.v1.ReleaseRequest
-	(*ReleaseReply)(nil),              // 16: holdfast.v1.ReleaseReply
-	(*ConfirmRemovalRequest)(nil),     // 17: holdfast.v1.ConfirmRemovalRequest
-	(*ConfirmRemovalReply)(nil),       // 18: holdfast.v1.ConfirmRemovalReply
-	(*ReportConditionRequest)(nil),    // 19: holdfast.v1.ReportConditionRequest
-	(*ReportConditionReply)(nil),      // 20: holdfast.v1.ReportConditionReply
-	(*ReportStallRequest)(nil),        // 21: holdfast.v1.ReportStallRequest
-	(*ReportStallReply)(nil),          // 22: holdfast.v1.ReportStallReply
-	(*Router)(nil),                    // 23: holdfast.v1.Router
-	(*ReportRouterRequest)(nil),       // 24: holdfast.v1.ReportRouterRequest
-	(*ReportRouterReply)(nil),         // 25: holdfast.v1.ReportRouterReply
-	(*RebindRequest)(nil),             // 26: holdfast.v1.RebindRequest
-	(*RebindReply)(nil),               // 27: holdfast.v1.RebindReply
-	(*CloseRequest)(nil),              // 28: holdfast.v1.CloseRequest
-	(*CloseReply)(nil),                // 29: holdfast.v1.CloseReply
-	(*ProbeRequest)(nil),              // 30: holdfast.v1.ProbeRequest
-	(*ProbeResult)(nil),               // 31: holdfast.v1.ProbeResult
-	(*ProbeReply)(nil),                // 32: holdfast.v1.ProbeReply
-	(*FenceRequest)(nil),              // 33: holdfast.v1.FenceRequest
-	(*FenceResult)(nil),               // 34: holdfast.v1.FenceResult
-	(*FenceReply)(nil),                // 35: holdfast.v1.FenceReply
-	(*JoinRequest)(nil),               // 36: holdfast.v1.JoinRequest
-	(*JoinReply)(nil),                 // 37: holdfast.v1.JoinReply
-	(*IdentityRequest)(nil),           // 38: holdfast.v1.IdentityRequest
-	(*IdentityReply)(nil),             // 39: holdfast.v1.IdentityReply
-	(*StatusRequest)(nil),             // 40: holdfast.v1.StatusRequest
-	(*CoordinatorStatus)(nil),         // 41: holdfast.v1.CoordinatorStatus
-	(*AgentStatus)(nil),               // 42: holdfast.v1.AgentStatus
-	(*VIPStatus)(nil),                 // 43: holdfast.v1.VIPStatus
-	(*Event)(nil),                     // 44: holdfast.v1.Event
-	(*StatusReply)(nil),               // 45: holdfast.v1.StatusReply
-	(*ExplainRequest)(nil),            // 46: holdfast.v1.ExplainRequest
-	(*CandidateExplanation)(nil),      // 47: holdfast.v1.CandidateExplanation
-	(*HostLoss)(nil),                  // 48: holdfast.v1.HostLoss
-	(*ExplainReply)(nil),              // 49: holdfast.v1.ExplainReply
-	(*ListSetsRequest)(nil),           // 50: holdfast.v1.ListSetsRequest
-	(*ListSetsReply)(nil),             // 51: holdfast.v1.ListSetsReply
-	(*ApplyRequest)(nil),              // 52: holdfast.v1.ApplyRequest
-	(*ApplyReply)(nil),                // 53: holdfast.v1.ApplyReply
-	(*DeleteRequest)(nil),             // 54: holdfast.v1.DeleteRequest
-	(*DeleteReply)(nil),               // 55: holdfast.v1.DeleteReply
-	(*MoveRequest)(nil),               // 56: holdfast.v1.MoveRequest
-	(*MoveReply)(nil),                 // 57: holdfast.v1.MoveReply
-	(*DrainRequest)(nil),              // 58: holdfast.v1.DrainRequest
-	(*DrainReply)(nil),                // 59: holdfast.v1.DrainReply
-	(*PauseRequest)(nil),              // 60: holdfast.v1.PauseRequest
-	(*PauseReply)(nil),                // 61: holdfast.v1.PauseReply
-	(*EventsRequest)(nil),             // 62: holdfast.v1.EventsRequest
-	(*TransferLeadershipRequest)(nil), // 63: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipReply)(nil),   // 64: holdfast.v1.TransferLeadershipReply
-	(*RemoveMemberRequest)(nil),       // 65: holdfast.v1.RemoveMemberRequest
-	(*RemoveMemberReply)(nil),         // 66: holdfast.v1.RemoveMemberReply
-	(*SaveSnapshotRequest)(nil),       // 67: holdfast.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),             // 68: holdfast.v1.SnapshotChunk
-	(*RestoreSnapshotReply)(nil),      // 69: holdfast.v1.RestoreSnapshotReply
+	(*Shared)(nil),                    // 12: holdfast.v1.Shared
+	(*View)(nil),                      // 13: holdfast.v1.View
+	(*Release)(nil),                   // 14: holdfast.v1.Release
+	(*Condition)(nil),                 // 15: holdfast.v1.Condition
+	(*ReleaseRequest)(nil),            // 16: holdfast.v1.ReleaseRequest
+	(*ReleaseReply)(nil),              // 17: holdfast.v1.ReleaseReply
+	(*ConfirmRemovalRequest)(nil),     // 18: holdfast.v1.ConfirmRemovalRequest
+	(*ConfirmRemovalReply)(nil),       // 19: holdfast.v1.ConfirmRemovalReply
+	(*ReportConditionRequest)(nil),    // 20: holdfast.v1.ReportConditionRequest
+	(*ReportConditionReply)(nil),      // 21: holdfast.v1.ReportConditionReply
+	(*ReportStallRequest)(nil),        // 22: holdfast.v1.ReportStallRequest
+	(*ReportStallReply)(nil),          // 23: holdfast.v1.ReportStallReply
+	(*Router)(nil),                    // 24: holdfast.v1.Router
+	(*ReportRouterRequest)(nil),       // 25: holdfast.v1.ReportRouterRequest
+	(*ReportRouterReply)(nil),         // 26: holdfast.v1.ReportRouterReply
+	(*RebindRequest)(nil),             // 27: holdfast.v1.RebindRequest
+	(*RebindReply)(nil),               // 28: holdfast.v1.RebindReply
+	(*CloseRequest)(nil),              // 29: holdfast.v1.CloseRequest
+	(*CloseReply)(nil),                // 30: holdfast.v1.CloseReply
+	(*ProbeRequest)(nil),              // 31: holdfast.v1.ProbeRequest
+	(*ProbeResult)(nil),               // 32: holdfast.v1.ProbeResult
+	(*ProbeReply)(nil),                // 33: holdfast.v1.ProbeReply
+	(*FenceRequest)(nil),              // 34: holdfast.v1.FenceRequest
+	(*FenceResult)(nil),               // 35: holdfast.v1.FenceResult
+	(*FenceReply)(nil),                // 36: holdfast.v1.FenceReply
+	(*JoinRequest)(nil),               // 37: holdfast.v1.JoinRequest
+	(*JoinReply)(nil),                 // 38: holdfast.v1.JoinReply
+	(*IdentityRequest)(nil),           // 39: holdfast.v1.IdentityRequest
+	(*IdentityReply)(nil),             // 40: holdfast.v1.IdentityReply
+	(*StatusRequest)(nil),             // 41: holdfast.v1.StatusRequest
+	(*CoordinatorStatus)(nil),         // 42: holdfast.v1.CoordinatorStatus
+	(*AgentStatus)(nil),               // 43: holdfast.v1.AgentStatus
+	(*VIPStatus)(nil),                 // 44: holdfast.v1.VIPStatus
+	(*Event)(nil),                     // 45: holdfast.v1.Event
+	(*StatusReply)(nil),               // 46: holdfast.v1.StatusReply
+	(*ExplainRequest)(nil),            // 47: holdfast.v1.ExplainRequest
+	(*CandidateExplanation)(nil),      // 48: holdfast.v1.CandidateExplanation
+	(*HostLoss)(nil),                  // 49: holdfast.v1.HostLoss
+	(*ExplainReply)(nil),              // 50: holdfast.v1.ExplainReply
+	(*ListSetsRequest)(nil),           // 51: holdfast.v1.ListSetsRequest
+	(*ListSetsReply)(nil),             // 52: holdfast.v1.ListSetsReply
+	(*ApplyRequest)(nil),              // 53: holdfast.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 54: holdfast.v1.ApplyReply
+	(*DeleteRequest)(nil),             // 55: holdfast.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 56: holdfast.v1.DeleteReply
+	(*MoveRequest)(nil),               // 57: holdfast.v1.MoveRequest
+	(*MoveReply)(nil),                 // 58: holdfast.v1.MoveReply
+	(*DrainRequest)(nil),              // 59: holdfast.v1.DrainRequest
+	(*DrainReply)(nil),                // 60: holdfast.v1.DrainReply
+	(*PauseRequest)(nil),              // 61: holdfast.v1.PauseRequest
+	(*PauseReply)(nil),                // 62: holdfast.v1.PauseReply
+	(*EventsRequest)(nil),             // 63: holdfast.v1.EventsRequest
+	(*TransferLeadershipRequest)(nil), // 64: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipReply)(nil),   // 65: holdfast.v1.TransferLeadershipReply
+	(*RemoveMemberRequest)(nil),       // 66: holdfast.v1.RemoveMemberRequest
+	(*RemoveMemberReply)(nil),         // 67: holdfast.v1.RemoveMemberReply
+	(*SaveSnapshotRequest)(nil),       // 68: holdfast.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),             // 69: holdfast.v1.SnapshotChunk
+	(*RestoreSnapshotReply)(nil),      // 70: holdfast.v1.RestoreSnapshotReply
 }
 var file_holdfast_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.VIPSet.addresses:type_name -> holdfast.v1.Address
@@ -4942,91 +5008,92 @@ var file_holdfast_proto_depIdxs = []int32{
 	4,  // 3: holdfast.v1.Configuration.members:type_name -> holdfast.v1.Coordinator
 	2,  // 4: holdfast.v1.Held.set:type_name -> holdfast.v1.VIPSet
 	9,  // 5: holdfast.v1.Held.recall:type_name -> holdfast.v1.Recall
-	5,  // 6: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
-	10, // 7: holdfast.v1.View.held:type_name -> holdfast.v1.Held
-	11, // 8: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
-	2,  // 9: holdfast.v1.View.shared:type_name -> holdfast.v1.VIPSet
-	13, // 10: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
-	14, // 11: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
-	11, // 12: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
-	14, // 13: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
-	23, // 14: holdfast.v1.ReportRouterRequest.routers:type_name -> holdfast.v1.Router
-	31, // 15: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
-	34, // 16: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
-	5,  // 17: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
-	14, // 18: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
-	23, // 19: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
-	2,  // 20: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
-	9,  // 21: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
-	41, // 22: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
-	42, // 23: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
-	43, // 24: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
-	44, // 25: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
-	11, // 26: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
-	5,  // 27: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
-	43, // 28: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
-	47, // 29: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
-	48, // 30: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
-	44, // 31: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
-	43, // 32: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
-	2,  // 33: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
-	6,  // 34: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
-	8,  // 35: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
-	15, // 36: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
-	17, // 37: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
-	19, // 38: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
-	21, // 39: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
-	24, // 40: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
-	26, // 41: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
-	28, // 42: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
-	30, // 43: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
-	33, // 44: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
-	36, // 45: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
-	38, // 46: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
-	40, // 47: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
-	46, // 48: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
-	50, // 49: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
-	52, // 50: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
-	54, // 51: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
-	56, // 52: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
-	58, // 53: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
-	60, // 54: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
-	62, // 55: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
-	63, // 56: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	65, // 57: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
-	67, // 58: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	68, // 59: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
-	7,  // 60: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
-	12, // 61: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
-	16, // 62: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
-	18, // 63: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
-	20, // 64: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
-	22, // 65: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
-	25, // 66: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
-	27, // 67: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
-	29, // 68: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
-	32, // 69: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
-	35, // 70: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
-	37, // 71: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
-	39, // 72: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
-	45, // 73: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
-	49, // 74: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
-	51, // 75: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
-	53, // 76: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
-	55, // 77: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
-	57, // 78: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
-	59, // 79: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
-	61, // 80: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
-	44, // 81: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
-	64, // 82: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
-	66, // 83: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
-	68, // 84: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
-	69, // 85: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
-	60, // [60:86] is the sub-list for method output_type
-	34, // [34:60] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	2,  // 6: holdfast.v1.Shared.set:type_name -> holdfast.v1.VIPSet
+	5,  // 7: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
+	10, // 8: holdfast.v1.View.held:type_name -> holdfast.v1.Held
+	11, // 9: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
+	12, // 10: holdfast.v1.View.shared:type_name -> holdfast.v1.Shared
+	14, // 11: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
+	15, // 12: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
+	11, // 13: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
+	15, // 14: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
+	24, // 15: holdfast.v1.ReportRouterRequest.routers:type_name -> holdfast.v1.Router
+	32, // 16: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
+	35, // 17: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
+	5,  // 18: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
+	15, // 19: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
+	24, // 20: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
+	2,  // 21: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
+	9,  // 22: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
+	42, // 23: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
+	43, // 24: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
+	44, // 25: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
+	45, // 26: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
+	11, // 27: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
+	5,  // 28: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
+	44, // 29: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
+	48, // 30: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
+	49, // 31: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
+	45, // 32: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
+	44, // 33: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
+	2,  // 34: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
+	6,  // 35: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
+	8,  // 36: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
+	16, // 37: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
+	18, // 38: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
+	20, // 39: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
+	22, // 40: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
+	25, // 41: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
+	27, // 42: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
+	29, // 43: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
+	31, // 44: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
+	34, // 45: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
+	37, // 46: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
+	39, // 47: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
+	41, // 48: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
+	47, // 49: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
+	51, // 50: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
+	53, // 51: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
+	55, // 52: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
+	57, // 53: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
+	59, // 54: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
+	61, // 55: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
+	63, // 56: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
+	64, // 57: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	66, // 58: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
+	68, // 59: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	69, // 60: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
+	7,  // 61: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
+	13, // 62: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
+	17, // 63: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
+	19, // 64: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
+	21, // 65: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
+	23, // 66: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
+	26, // 67: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
+	28, // 68: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
+	30, // 69: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
+	33, // 70: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
+	36, // 71: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
+	38, // 72: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
+	40, // 73: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
+	46, // 74: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
+	50, // 75: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
+	52, // 76: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
+	54, // 77: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
+	56, // 78: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
+	58, // 79: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
+	60, // 80: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
+	62, // 81: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
+	45, // 82: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
+	65, // 83: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
+	67, // 84: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
+	69, // 85: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
+	70, // 86: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
+	61, // [61:87] is the sub-list for method output_type
+	35, // [35:61] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -5040,7 +5107,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   70,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
