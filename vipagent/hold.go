@@ -46,6 +46,10 @@ func (o *owner) decide(now lease.Time) decision {
 	}
 	o.findInterfaces(may.Hold)
 	for _, g := range may.Hold {
+		if cause, yes := o.outranked(g); yes {
+			d.causes[g.Set] = cause
+			continue
+		}
 		wanted, err := o.resolve(g)
 		var none *obstacleError
 		switch {

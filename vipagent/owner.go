@@ -62,6 +62,7 @@ type owner struct {
 	refresher               vip.Refresher
 	refreshedFor, refreshAt lease.Time // the deadline that lifetimes follow; when the next is due
 	announcer               announcer
+	sharing                 sharing
 
 	// What is under way.
 	tasks   tasks
@@ -80,7 +81,7 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
-		tasks:     newTasks(), fitness: newFitness(),
+		tasks:     newTasks(), fitness: newFitness(), sharing: newSharing(),
 		look: true,
 	}
 }
@@ -131,8 +132,11 @@ func (o *owner) step(now lease.Time) {
 	o.since = now
 	o.absorb(now, in)
 	o.advance(now)
+	o.hear(now, in.adverts)
+	o.speak(now)
 	o.reconcile()
 	o.align()
+	o.advertise(o.now())
 	o.keepDeadlines()
 	now = o.now()
 	o.note(now)
@@ -198,6 +202,7 @@ func (o *owner) takeView(r received) {
 	}
 	o.book.TakeView(v, r.at)
 	o.candidateOf = slices.Clone(r.view.GetCandidateOf())
+	o.takeShared(r.view)
 	o.since = min(o.since, r.at)
 }
 

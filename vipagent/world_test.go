@@ -564,6 +564,14 @@ func (a *agent) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.
 		time.Duration(r.LastedMs)*time.Millisecond, time.Duration(r.EndedMsAgo)*time.Millisecond, r.More))
 }
 
+func (a *agent) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
+	what := fmt.Sprintf("routers %d:", r.Session)
+	for _, x := range r.Routers {
+		what += strings.TrimRight(fmt.Sprintf(" %s %s %s", x.Set, x.State, x.Active), " ")
+	}
+	return &pb.ReportRouterReply{}, a.rpc(ctx, "routers", what)
+}
+
 func (a *agent) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
 	return &pb.ReportConditionReply{}, a.rpc(ctx, "report", fmt.Sprintf("report %d:", r.Session)+conditions(r.Conditions))
 }
