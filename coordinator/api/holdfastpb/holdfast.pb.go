@@ -2888,6 +2888,7 @@ type VIPStatus struct {
 	Recall        *Recall                `protobuf:"bytes,7,opt,name=recall,proto3" json:"recall,omitempty"`
 	Verdict       string                 `protobuf:"bytes,8,opt,name=verdict,proto3" json:"verdict,omitempty"` // held, moving, free, paused, lapsing
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`   // why it is so, in words
+	Router        *Router                `protobuf:"bytes,10,opt,name=router,proto3" json:"router,omitempty"`  // how the holder stands in the VRRP of a shared set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2983,6 +2984,13 @@ func (x *VIPStatus) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *VIPStatus) GetRouter() *Router {
+	if x != nil {
+		return x.Router
+	}
+	return nil
 }
 
 type Event struct {
@@ -4760,7 +4768,7 @@ const file_holdfast_proto_rawDesc = "" +
 	" \x01(\x03R\vfenceLeftMs\x12#\n" +
 	"\rfence_dropped\x18\v \x01(\x04R\ffenceDropped\x12)\n" +
 	"\x10fence_interfaces\x18\f \x01(\rR\x0ffenceInterfaces\x12-\n" +
-	"\arouters\x18\r \x03(\v2\x13.holdfast.v1.RouterR\arouters\"\x9f\x02\n" +
+	"\arouters\x18\r \x03(\v2\x13.holdfast.v1.RouterR\arouters\"\xcc\x02\n" +
 	"\tVIPStatus\x12%\n" +
 	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x16\n" +
 	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x18\n" +
@@ -4771,7 +4779,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"claimAgeMs\x12+\n" +
 	"\x06recall\x18\a \x01(\v2\x13.holdfast.v1.RecallR\x06recall\x12\x18\n" +
 	"\averdict\x18\b \x01(\tR\averdict\x12\x16\n" +
-	"\x06reason\x18\t \x01(\tR\x06reason\"\xd1\x01\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12+\n" +
+	"\x06router\x18\n" +
+	" \x01(\v2\x13.holdfast.v1.RouterR\x06router\"\xd1\x01\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
 	"\n" +
@@ -5025,75 +5035,76 @@ var file_holdfast_proto_depIdxs = []int32{
 	24, // 20: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
 	2,  // 21: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
 	9,  // 22: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
-	42, // 23: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
-	43, // 24: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
-	44, // 25: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
-	45, // 26: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
-	11, // 27: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
-	5,  // 28: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
-	44, // 29: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
-	48, // 30: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
-	49, // 31: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
-	45, // 32: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
-	44, // 33: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
-	2,  // 34: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
-	6,  // 35: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
-	8,  // 36: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
-	16, // 37: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
-	18, // 38: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
-	20, // 39: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
-	22, // 40: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
-	25, // 41: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
-	27, // 42: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
-	29, // 43: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
-	31, // 44: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
-	34, // 45: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
-	37, // 46: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
-	39, // 47: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
-	41, // 48: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
-	47, // 49: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
-	51, // 50: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
-	53, // 51: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
-	55, // 52: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
-	57, // 53: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
-	59, // 54: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
-	61, // 55: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
-	63, // 56: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
-	64, // 57: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	66, // 58: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
-	68, // 59: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	69, // 60: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
-	7,  // 61: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
-	13, // 62: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
-	17, // 63: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
-	19, // 64: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
-	21, // 65: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
-	23, // 66: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
-	26, // 67: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
-	28, // 68: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
-	30, // 69: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
-	33, // 70: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
-	36, // 71: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
-	38, // 72: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
-	40, // 73: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
-	46, // 74: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
-	50, // 75: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
-	52, // 76: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
-	54, // 77: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
-	56, // 78: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
-	58, // 79: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
-	60, // 80: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
-	62, // 81: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
-	45, // 82: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
-	65, // 83: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
-	67, // 84: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
-	69, // 85: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
-	70, // 86: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
-	61, // [61:87] is the sub-list for method output_type
-	35, // [35:61] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	24, // 23: holdfast.v1.VIPStatus.router:type_name -> holdfast.v1.Router
+	42, // 24: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
+	43, // 25: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
+	44, // 26: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
+	45, // 27: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
+	11, // 28: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
+	5,  // 29: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
+	44, // 30: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
+	48, // 31: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
+	49, // 32: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
+	45, // 33: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
+	44, // 34: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
+	2,  // 35: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
+	6,  // 36: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
+	8,  // 37: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
+	16, // 38: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
+	18, // 39: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
+	20, // 40: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
+	22, // 41: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
+	25, // 42: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
+	27, // 43: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
+	29, // 44: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
+	31, // 45: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
+	34, // 46: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
+	37, // 47: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
+	39, // 48: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
+	41, // 49: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
+	47, // 50: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
+	51, // 51: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
+	53, // 52: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
+	55, // 53: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
+	57, // 54: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
+	59, // 55: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
+	61, // 56: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
+	63, // 57: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
+	64, // 58: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	66, // 59: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
+	68, // 60: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	69, // 61: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
+	7,  // 62: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
+	13, // 63: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
+	17, // 64: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
+	19, // 65: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
+	21, // 66: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
+	23, // 67: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
+	26, // 68: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
+	28, // 69: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
+	30, // 70: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
+	33, // 71: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
+	36, // 72: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
+	38, // 73: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
+	40, // 74: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
+	46, // 75: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
+	50, // 76: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
+	52, // 77: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
+	54, // 78: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
+	56, // 79: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
+	58, // 80: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
+	60, // 81: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
+	62, // 82: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
+	45, // 83: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
+	65, // 84: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
+	67, // 85: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
+	69, // 86: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
+	70, // 87: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
+	62, // [62:88] is the sub-list for method output_type
+	36, // [36:62] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
