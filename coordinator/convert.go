@@ -36,7 +36,7 @@ func vrrpToPB(v *fsm.VRRP) *pb.VRRP {
 	out := &pb.VRRP{
 		Vrid: uint32(v.ID), Version: uint32(v.Version), Priority: uint32(v.Priority), IntervalMs: v.Interval.Milliseconds(),
 		Interface: v.Interface, Ipv6: v.IPv6, NoPreempt: v.NoPreempt, Password: v.Password,
-		PlainChecksum: v.PlainChecksum, Observe: v.Observe,
+		PlainChecksum: v.PlainChecksum, Mode: v.Mode,
 	}
 	for _, p := range v.Peers {
 		out.Peers = append(out.Peers, p.String())
@@ -64,7 +64,7 @@ func vrrpFromPB(set string, v *pb.VRRP) (*fsm.VRRP, error) {
 		ID: uint8(v.GetVrid()), Version: uint8(v.GetVersion()), Priority: uint8(v.GetPriority()),
 		Interval:  time.Duration(v.GetIntervalMs()) * time.Millisecond,
 		Interface: v.GetInterface(), IPv6: v.GetIpv6(), NoPreempt: v.GetNoPreempt(), Password: v.GetPassword(),
-		PlainChecksum: v.GetPlainChecksum(), Observe: v.GetObserve(),
+		PlainChecksum: v.GetPlainChecksum(), Mode: v.GetMode(),
 	}
 	for _, text := range v.GetPeers() {
 		p, err := netip.ParseAddr(text)

@@ -177,7 +177,7 @@ func (c *Coordinator) vipStatus(set *fsm.Set) *pb.VIPStatus {
 	}
 	v.Holder, v.Session, v.Epoch, v.Recall = g.Host, uint64(g.Session), uint64(g.Epoch), recallToPB(g.Recall)
 	v.Verdict = "held"
-	if s, ok := c.state.Session(g.Session); ok && set.VRRP != nil {
+	if s, ok := c.state.Session(g.Session); ok && set.VRRP != nil && set.VRRP.Mode != fsm.VRRPOff {
 		if r, ok := s.Routers[set.Name]; ok {
 			if v.Router = routerToPB(set.Name, r); r.State != "active" {
 				v.Reason = "its addresses are not up there: " + r.String()

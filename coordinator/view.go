@@ -64,7 +64,7 @@ func (c *Coordinator) View(host string) *pb.View {
 	for _, set := range c.state.Sets() {
 		if slices.ContainsFunc(set.Candidates, func(cand fsm.Candidate) bool { return cand.Host == host }) {
 			v.CandidateOf = append(v.CandidateOf, set.Name)
-			if set.VRRP != nil {
+			if set.VRRP != nil && set.VRRP.Mode != fsm.VRRPOff {
 				v.Shared = append(v.Shared, &pb.Shared{Set: setToPB(set), Sources: c.sources(set.Name)})
 			}
 		}

@@ -24,7 +24,7 @@ func everyOp() []Op {
 		Paused:       true,
 		Prefer:       "b",
 		VRRP: &VRRP{ID: 51, Version: 2, Priority: 120, Interval: time.Second, Interface: "eth1", IPv6: true, NoPreempt: true,
-			Password: "secret", Peers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, PlainChecksum: true, Observe: true},
+			Password: "secret", Peers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, PlainChecksum: true, Mode: VRRPObserve},
 		Revision: 4,
 	}
 	return []Op{

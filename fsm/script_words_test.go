@@ -97,7 +97,7 @@ func (w *words) flag(word string) bool {
 //	router SET session=N [state=S] [active=ADDRESS] [priority=N]
 //	put SET ADDRESS[%INTERFACE],... hosts=HOST:PRIORITY,... [preempt] [delay=D]
 //	    [group=G] [spread=L] [apart=L] [paused] [vrid=N [version=N] [priority=N] [interval=D] [password=P]
-//	    [via=INTERFACE] [peers=ADDRESS,...] [ipv6] [nopreempt] [plain] [observe]]
+//	    [via=INTERFACE] [peers=ADDRESS,...] [ipv6] [nopreempt] [plain] [mode=M]]
 //	delete SET                              prefer SET HOST|nobody
 //	pause SET|everything                    resume SET|everything
 //	drain HOST                              undrain HOST
@@ -219,7 +219,7 @@ func (w *words) vrrp() (*VRRP, error) {
 	}
 	n, err := strconv.ParseUint(id, 10, 8)
 	v := &VRRP{ID: uint8(n), Version: 2, Priority: 100, Interval: w.duration("interval", time.Second), Password: w.text("password"),
-		Interface: w.text("via"), IPv6: w.flag("ipv6"), NoPreempt: w.flag("nopreempt"), PlainChecksum: w.flag("plain"), Observe: w.flag("observe")}
+		Interface: w.text("via"), IPv6: w.flag("ipv6"), NoPreempt: w.flag("nopreempt"), PlainChecksum: w.flag("plain"), Mode: w.text("mode")}
 	if w.named["version"] != "" {
 		v.Version = uint8(w.number("version"))
 	}
@@ -259,7 +259,7 @@ func show(s *State) string {
 			fmt.Fprintf(&b, "  address %v%s, claim %d\n", a.Prefix, when(a.Interface != "", " on "+a.Interface), a.Claim)
 		}
 		if v := set.VRRP; v != nil {
-			fmt.Fprintf(&b, "  vrrp %d, version %d, priority %d, every %v%s\n", v.ID, v.Version, v.Priority, v.Interval, when(v.Observe, ", observes"))
+			fmt.Fprintf(&b, "  vrrp %d, version %d, priority %d, every %v%s\n", v.ID, v.Version, v.Priority, v.Interval, when(v.Mode != "", ", "+v.Mode))
 		}
 		for _, c := range set.Candidates {
 			fmt.Fprintf(&b, "  candidate %s, priority %d\n", c.Host, c.Priority)

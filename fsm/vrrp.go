@@ -24,11 +24,16 @@ type VRRP struct {
 	Peers []netip.Addr `json:"peers,omitzero"`
 	// PlainChecksum: version 3 over IPv4 without a pseudo-header, as RFC 9568 has it,
 	// not as Keepalived sends it by default.
-	PlainChecksum bool `json:"plain_checksum,omitzero"`
-	// Observe: listen and report, never speak. A holder that is Active gives way with
-	// priority 0.
-	Observe bool `json:"observe,omitzero"`
+	PlainChecksum bool   `json:"plain_checksum,omitzero"`
+	Mode          string `json:"mode,omitzero"` // [VRRPJoin], [VRRPObserve] or [VRRPOff]
 }
+
+// The modes of a [VRRP].
+const (
+	VRRPJoin    = ""        // the holder takes part
+	VRRPObserve = "observe" // listen and report, never speak; an Active holder gives way with priority 0
+	VRRPOff     = "off"     // not shared (yet, or any more)
+)
 
 // Limits of a [VRRP].
 const (
@@ -45,7 +50,7 @@ func (v *VRRP) Equal(other *VRRP) bool {
 	}
 	return v.ID == other.ID && v.Version == other.Version && v.Priority == other.Priority && v.Interval == other.Interval &&
 		v.Interface == other.Interface && v.IPv6 == other.IPv6 && v.NoPreempt == other.NoPreempt && v.Password == other.Password &&
-		slices.Equal(v.Peers, other.Peers) && v.PlainChecksum == other.PlainChecksum && v.Observe == other.Observe
+		slices.Equal(v.Peers, other.Peers) && v.PlainChecksum == other.PlainChecksum && v.Mode == other.Mode
 }
 
 // validateVRRP checks the VRRP of a set.
@@ -76,6 +81,8 @@ func validateVRRP(v *VRRP, addresses []Address) error {
 		return bad("password", "VRRP version 3 has none")
 	case len(v.Peers) > MaxVRRPPeers:
 		return bad("peers", "%d peers, the most is %d", len(v.Peers), MaxVRRPPeers)
+	case v.Mode != VRRPJoin && v.Mode != VRRPObserve && v.Mode != VRRPOff:
+		return bad("mode", "%q is none of join, observe, off", v.Mode)
 	case v.PlainChecksum && (v.Version == 2 || v.IPv6):
 		return bad("plain_checksum", "is a choice of version 3 over IPv4 alone")
 	}

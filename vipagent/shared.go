@@ -68,6 +68,9 @@ func (s *sharedSet) equal(t *sharedSet) bool {
 	return fmt.Sprintf("%+v", *s) == fmt.Sprintf("%+v", *t)
 }
 
+// modeObserve is the mode of a VRRP in which nobody of the quorum speaks.
+const modeObserve = "observe"
+
 // parseShared reads the sets of a view that have a VRRP.
 func parseShared(v *pb.View) ([]sharedSet, error) {
 	var out []sharedSet
@@ -85,7 +88,7 @@ func parseShared(v *pb.View) ([]sharedSet, error) {
 func parseSharedSet(s *pb.Shared) (sharedSet, error) {
 	v := s.GetSet().GetVrrp()
 	out := sharedSet{
-		name: s.GetSet().GetName(), iface: v.GetInterface(), ipv6: v.GetIpv6(), observe: v.GetObserve(), checksum: vrrp.Plain,
+		name: s.GetSet().GetName(), iface: v.GetInterface(), ipv6: v.GetIpv6(), observe: v.GetMode() == modeObserve, checksum: vrrp.Plain,
 		config: vrrp.Config{
 			Version: uint8(v.GetVersion()), VRID: uint8(v.GetVrid()), Priority: uint8(v.GetPriority()),
 			Interval: time.Duration(v.GetIntervalMs()) * time.Millisecond, Preempt: !v.GetNoPreempt(),

@@ -25,7 +25,7 @@ type vrrpEntry struct {
 	Password      string        `yaml:"password" help:"auth_pass of version 2, at most 8 characters"`
 	Peers         []netip.Addr  `yaml:"peers" help:"unicast peers outside of the quorum; none: multicast"`
 	PlainChecksum bool          `yaml:"plain_checksum" help:"version 3 over IPv4 as RFC 9568 has it (keepalived: v3_checksum_as_v2)"`
-	Observe       bool          `yaml:"observe" help:"listen and report, never speak; an Active holder gives way"`
+	Mode          string        `yaml:"mode" help:"join (default): the holder takes part; observe: listen and report, an Active holder gives way; off: not shared"`
 }
 
 // withDefaults returns the entry with what was left out filled in.
@@ -58,6 +58,14 @@ func (e *vrrpEntry) outside() (key string, value int) {
 	return "", 0
 }
 
+// mode is the mode as the quorum names it.
+func (e *vrrpEntry) mode() string {
+	if e.Mode == "join" {
+		return fsm.VRRPJoin
+	}
+	return e.Mode
+}
+
 // octet is n where that fits, else 0, which is never valid.
 func octet(n int) uint8 {
 	if n < 0 || n > math.MaxUint8 {
@@ -72,7 +80,7 @@ func (e *vrrpEntry) toFSM() *fsm.VRRP {
 	}
 	return &fsm.VRRP{
 		ID: octet(e.VRID), Version: octet(e.Version), Priority: octet(e.Priority), Interval: e.Interval, Interface: e.Interface, IPv6: e.IPv6,
-		NoPreempt: e.NoPreempt, Password: e.Password, Peers: e.Peers, PlainChecksum: e.PlainChecksum, Observe: e.Observe,
+		NoPreempt: e.NoPreempt, Password: e.Password, Peers: e.Peers, PlainChecksum: e.PlainChecksum, Mode: e.mode(),
 	}
 }
 
@@ -83,7 +91,7 @@ func (e *vrrpEntry) toPB() *pb.VRRP {
 	out := &pb.VRRP{
 		Vrid: uint32(octet(e.VRID)), Version: uint32(octet(e.Version)), Priority: uint32(octet(e.Priority)), IntervalMs: e.Interval.Milliseconds(),
 		Interface: e.Interface, Ipv6: e.IPv6, NoPreempt: e.NoPreempt, Password: e.Password,
-		PlainChecksum: e.PlainChecksum, Observe: e.Observe,
+		PlainChecksum: e.PlainChecksum, Mode: e.mode(),
 	}
 	for _, p := range e.Peers {
 		out.Peers = append(out.Peers, p.String())
@@ -98,6 +106,9 @@ func writeVRRP(w io.Writer, v *pb.VRRP) {
 	}
 	fmt.Fprintf(w, "    vrrp:\n      vrid: %d\n      version: %d\n      priority: %d\n      interval: %s\n",
 		v.GetVrid(), v.GetVersion(), v.GetPriority(), time.Duration(v.GetIntervalMs())*time.Millisecond)
+	if v.GetMode() != "" {
+		fmt.Fprintf(w, "      mode: %s\n", v.GetMode())
+	}
 	if v.GetInterface() != "" {
 		fmt.Fprintf(w, "      interface: %s\n", v.GetInterface())
 	}
@@ -110,7 +121,7 @@ func writeVRRP(w io.Writer, v *pb.VRRP) {
 	for _, flag := range []struct {
 		key string
 		set bool
-	}{{"ipv6", v.GetIpv6()}, {"nopreempt", v.GetNoPreempt()}, {"plain_checksum", v.GetPlainChecksum()}, {"observe", v.GetObserve()}} {
+	}{{"ipv6", v.GetIpv6()}, {"nopreempt", v.GetNoPreempt()}, {"plain_checksum", v.GetPlainChecksum()}} {
 		if flag.set {
 			fmt.Fprintf(w, "      %s: true\n", flag.key)
 		}

@@ -49,7 +49,7 @@ func (t *tool) vipApplyCommand() *cobra.Command {
         version: 2
         priority: 100                # of whichever of our hosts holds the set
         interval: 1s
-        password: secret             # and interface, peers, ipv6, nopreempt, plain_checksum, observe`,
+        password: secret             # and interface, peers, ipv6, nopreempt, plain_checksum, mode`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := required(cmd, "file"); err != nil {

@@ -285,7 +285,7 @@ type VRRP struct {
 	Password      string                 `protobuf:"bytes,8,opt,name=password,proto3" json:"password,omitempty"`                                  // version 2
 	Peers         []string               `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`                                        // unicast; none = multicast
 	PlainChecksum bool                   `protobuf:"varint,10,opt,name=plain_checksum,json=plainChecksum,proto3" json:"plain_checksum,omitempty"` // version 3 over IPv4 as RFC 9568 has it
-	Observe       bool                   `protobuf:"varint,11,opt,name=observe,proto3" json:"observe,omitempty"`                                  // listen and report, never speak
+	Mode          string                 `protobuf:"bytes,11,opt,name=mode,proto3" json:"mode,omitempty"`                                         // "" = takes part, observe, off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,11 +390,11 @@ func (x *VRRP) GetPlainChecksum() bool {
 	return false
 }
 
-func (x *VRRP) GetObserve() bool {
+func (x *VRRP) GetMode() string {
 	if x != nil {
-		return x.Observe
+		return x.Mode
 	}
-	return false
+	return ""
 }
 
 type Coordinator struct {
@@ -4565,7 +4565,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x06prefer\x18\n" +
 	" \x01(\tR\x06prefer\x12\x1a\n" +
 	"\brevision\x18\v \x01(\x04R\brevision\x12%\n" +
-	"\x04vrrp\x18\f \x01(\v2\x11.holdfast.v1.VRRPR\x04vrrp\"\xb5\x02\n" +
+	"\x04vrrp\x18\f \x01(\v2\x11.holdfast.v1.VRRPR\x04vrrp\"\xaf\x02\n" +
 	"\x04VRRP\x12\x12\n" +
 	"\x04vrid\x18\x01 \x01(\rR\x04vrid\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
@@ -4579,8 +4579,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bpassword\x18\b \x01(\tR\bpassword\x12\x14\n" +
 	"\x05peers\x18\t \x03(\tR\x05peers\x12%\n" +
 	"\x0eplain_checksum\x18\n" +
-	" \x01(\bR\rplainChecksum\x12\x18\n" +
-	"\aobserve\x18\v \x01(\bR\aobserve\"\xa2\x01\n" +
+	" \x01(\bR\rplainChecksum\x12\x12\n" +
+	"\x04mode\x18\v \x01(\tR\x04mode\"\xa2\x01\n" +
 	"\vCoordinator\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
