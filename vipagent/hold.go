@@ -153,9 +153,12 @@ func (o *owner) readKernel() []vip.Actual {
 		}
 	}
 	clear(o.present)
+	clear(o.others)
 	for _, a := range actual {
 		if a.Ours {
 			o.present[a.IP()] = true
+		} else {
+			o.others[a.IP()] = true
 		}
 	}
 	return actual

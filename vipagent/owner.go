@@ -49,6 +49,7 @@ type owner struct {
 
 	// What the host has.
 	present                 map[netip.Addr]bool // ours, by the last reading
+	others                  map[netip.Addr]bool // of other programs, by the last reading
 	read                    bool                // the last reading worked, after all changes
 	look                    bool                // the kernel must be read
 	wanted                  []vip.Wanted        // as of the last comparison
@@ -78,7 +79,7 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
 		book:  tenure.New(tenure.Identity{Host: a.config.Host, BootID: a.config.BootID}),
 		slots: make(slots), watched: make(map[string]bool), stops: make(map[uint64]context.CancelFunc),
-		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
+		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), others: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
 		tasks:     newTasks(), fitness: newFitness(), sharing: newSharing(),

@@ -29,8 +29,6 @@ const (
 	routersEvery = time.Second
 	// maxOdd bounds how many kinds of odd advertisements are remembered.
 	maxOdd = 1000
-
-	vrrpTTL = 255 // of advertisements, so that none comes from another network
 )
 
 // sharing is the owner's part in VRRP.
@@ -92,7 +90,7 @@ func (o *owner) hearFor(now lease.Time, s *share, x Advert) {
 	switch {
 	case err != nil || a.VRID != s.config.VRID || a.Version != s.config.Version:
 		return
-	case !s.port.Unicast && x.TTL != vrrpTTL:
+	case !s.port.Unicast && x.TTL != vrrp.TTL:
 		return // from another network
 	case a.Version == 2 && !samePassword(a.Password, s.config.Password):
 		o.odd(s, "advertisement with another password", x)
@@ -127,6 +125,9 @@ func (o *owner) speak(now lease.Time) {
 		return
 	}
 	o.place(now)
+	for _, s := range o.sharing.shares {
+		o.occupy(s)
+	}
 	may := o.maySpeak(now)
 	for _, name := range sortedKeys(o.sharing.shares) {
 		s := o.sharing.shares[name]
@@ -139,6 +140,18 @@ func (o *owner) speak(now lease.Time) {
 		}
 	}
 	o.advertise(now) // what gives way is said while the addresses are still up
+}
+
+// occupy notes whether another program on this host has addresses of the set: a
+// Keepalived that runs beside this agent, which is not heard. Then another host is
+// to hold the set.
+func (o *owner) occupy(s *share) {
+	delete(o.fitness.occupied, s.name)
+	for _, ip := range s.addresses {
+		if o.others[ip] {
+			o.fitness.occupied[s.name] = fmt.Sprintf("another program on this host has %s", ip)
+		}
+	}
 }
 
 // turn lets a set speak or be silent.
@@ -238,7 +251,7 @@ func (o *owner) allUp(s *share) bool {
 func (o *owner) sendAdvert(s *share, priority uint8) error {
 	to := s.peers
 	if len(to) == 0 {
-		to = []netip.Addr{group(s.ipv6)}
+		to = []netip.Addr{vrrp.Group(!s.ipv6)}
 	}
 	a := vrrp.Advertisement{
 		Version: s.config.Version, VRID: s.config.VRID, Priority: priority, Interval: s.config.Interval,
@@ -250,19 +263,11 @@ func (o *owner) sendAdvert(s *share, priority uint8) error {
 			return err
 		}
 		fault.Point(fault.Advertise)
-		if err := o.edges.Adverts.Send(s.port, Advert{Source: s.source, Destination: destination, TTL: vrrpTTL, Message: message}); err != nil {
+		if err := o.edges.Adverts.Send(s.port, Advert{Source: s.source, Destination: destination, TTL: vrrp.TTL, Message: message}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// group is the multicast group of VRRP.
-func group(ipv6 bool) netip.Addr {
-	if ipv6 {
-		return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 0x12})
-	}
-	return netip.AddrFrom4([4]byte{224, 0, 0, 18})
 }
 
 // outranked says why the addresses of a set that is held must be down: a router
@@ -307,6 +312,7 @@ func (o *owner) place(now lease.Time) {
 		o.placeOne(now, s)
 	}
 	maps.DeleteFunc(sh.shares, func(name string, _ *share) bool { return !keep[name] })
+	maps.DeleteFunc(o.fitness.occupied, func(name string, _ string) bool { return !keep[name] })
 	var ports []AdvertPort
 	for _, s := range sh.shares {
 		if s.placed {
@@ -361,7 +367,7 @@ func (o *owner) sendRouters(now lease.Time) {
 	}
 	var news []*pb.Router
 	for _, name := range sortedKeys(sh.shares) {
-		if r := sh.shares[name].report(now); !sameRouter(r, sh.told[name]) {
+		if r := o.routerOf(now, sh.shares[name]); !sameRouter(r, sh.told[name]) {
 			news = append(news, r)
 		}
 	}
@@ -403,8 +409,8 @@ func (o *owner) routersTold(session uint64, news []*pb.Router, err error) {
 	}
 }
 
-// report is what the quorum is told of a set.
-func (s *share) report(now lease.Time) *pb.Router {
+// routerOf is what the quorum is told of a set.
+func (o *owner) routerOf(now lease.Time, s *share) *pb.Router {
 	r := &pb.Router{Set: s.name, State: "listening"}
 	switch {
 	case s.router.Active():
@@ -417,6 +423,8 @@ func (s *share) report(now lease.Time) *pb.Router {
 	}
 	if source, priority, ok := s.router.Stranger(time.Duration(now)); ok {
 		r.Active, r.Priority = source.String(), uint32(priority)
+	} else if o.fitness.occupied[s.name] != "" && s.source.IsValid() {
+		r.Active = s.source.String() // a neighbour on this host, which is not heard
 	}
 	return r
 }

@@ -63,6 +63,7 @@ type world struct {
 	next     uint64                     // session id
 	index    uint64                     // highest that a view had
 	fence    *worldFence                // nil: the host has none
+	wire     *worldWire                 // nil: the host has no VRRP
 	log      *logBuffer
 }
 
@@ -205,6 +206,9 @@ func (w *world) start(change ...func(*Config)) *agent {
 		e.Shield = func() (Shield, error) {
 			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }, Report: w.fence.report}, w.fence.fails["open"]
 		}
+	}
+	if w.wire != nil {
+		e.Adverts = wireOf{a, w.wire}
 	}
 	p, err := Open(c, e)
 	if err != nil {
