@@ -86,37 +86,23 @@ func (o *owner) hear(now lease.Time, adverts []Advert) {
 }
 
 func (o *owner) hearFor(now lease.Time, s *share, x Advert) {
-	a, _, err := vrrp.Parse(x.Message, x.Source, x.Destination)
-	switch {
-	case err != nil || a.VRID != s.config.VRID || a.Version != s.config.Version:
-		return
-	case !s.port.Unicast && x.TTL != vrrp.TTL:
-		return // from another network
-	case a.Version == 2 && !samePassword(a.Password, s.config.Password):
-		o.odd(s, "advertisement with another password", x)
-		return
-	case a.Version == 2 && a.Interval != s.config.Interval:
-		o.odd(s, fmt.Sprintf("advertisement with an interval of %v, not %v", a.Interval, s.config.Interval), x)
-		return
-	}
-	o.obey(now, s, s.router.Hear(vrrp.Received{Advertisement: a, Source: x.Source}, time.Duration(now)))
-}
-
-// odd logs what is wrong with another router's advertisements, once per kind.
-func (o *owner) odd(s *share, what string, x Advert) {
-	text := s.name + ": " + what + " from " + x.Source.String()
-	if !o.sharing.odd[text] && len(o.sharing.odd) < maxOdd {
-		o.sharing.odd[text] = true
-		o.journal.warn("VRRP: "+what, "set", s.name, "from", x.Source)
+	r, err := s.config.Accept(vrrp.Packet{Message: x.Message, Source: x.Source, Destination: x.Destination, TTL: x.TTL}, vrrp.Policy{Unicast: s.port.Unicast})
+	switch reason := vrrp.ReasonOf(err); {
+	case err == nil:
+		o.obey(now, s, s.router.Hear(r, time.Duration(now)))
+	case reason == vrrp.BadVRID: // many routers may share one wire
+	default:
+		o.odd(s, reason, err, x.Source)
 	}
 }
 
-// samePassword compares as version 2 sends them: eight bytes, padded with zeros.
-func samePassword(a, b []byte) bool {
-	var x, y [8]byte
-	copy(x[:], a)
-	copy(y[:], b)
-	return x == y
+// odd logs why another router's advertisements are not taken in, once per reason.
+func (o *owner) odd(s *share, reason vrrp.Reason, err error, source netip.Addr) {
+	key := fmt.Sprintf("%s %v %v", s.name, reason, source)
+	if !o.sharing.odd[key] && len(o.sharing.odd) < maxOdd {
+		o.sharing.odd[key] = true
+		o.journal.warn("VRRP advertisement not taken in", "set", s.name, "from", source, "err", err)
+	}
 }
 
 // speak brings every shared set up to date: it speaks only while this host holds it.
@@ -251,14 +237,11 @@ func (o *owner) allUp(s *share) bool {
 func (o *owner) sendAdvert(s *share, priority uint8) error {
 	to := s.peers
 	if len(to) == 0 {
-		to = []netip.Addr{vrrp.Group(!s.ipv6)}
+		to = []netip.Addr{vrrp.MulticastGroup(!s.ipv6)}
 	}
-	a := vrrp.Advertisement{
-		Version: s.config.Version, VRID: s.config.VRID, Priority: priority, Interval: s.config.Interval,
-		Addresses: s.config.Addresses, Password: s.config.Password,
-	}
+	a := s.config.Advertisement(priority)
 	for _, destination := range to {
-		message, err := a.Append(nil, s.checksum, s.source, destination)
+		message, err := a.Append(nil, s.config.Form(!s.ipv6), s.source, destination)
 		if err != nil {
 			return err
 		}

@@ -124,8 +124,8 @@ func TestSharedHolderIsBackupBehindAStranger(t *testing.T) {
 		w.expect("routers 101: web backup 10.0.0.9")
 		a.hear("10.0.0.9", 0) // it stops
 		time.Sleep(620 * time.Millisecond)
-		w.expect("add 10.0.0.5", "announce 10.0.0.5", "advertise 100 to 224.0.0.18")
-		time.Sleep(500 * time.Millisecond)
+		w.expect("routers 101: web backup", "add 10.0.0.5", "announce 10.0.0.5", "advertise 100 to 224.0.0.18")
+		time.Sleep(900 * time.Millisecond)
 		w.expect("routers 101: web active")
 		a.hear("10.0.0.9", 150) // and is back: the lease is kept
 		w.expect("remove 10.0.0.5")
@@ -170,7 +170,7 @@ func TestSharedRecallIsSilent(t *testing.T) {
 		a.tellShared(41, webShared(nil), webHeld())
 		w.take()
 		a.tellShared(42, webShared(nil), recalled(webHeld(), "moved"))
-		w.expect("remove 10.0.0.5", "release web 41: moved")
+		w.expect("remove 10.0.0.5", "release 101: web/41 because moved")
 		time.Sleep(5 * time.Second)
 		w.take()
 		a.end()

@@ -53,7 +53,6 @@ type Adverts interface {
 type sharedSet struct {
 	name      string
 	config    vrrp.Config
-	checksum  vrrp.Checksum
 	iface     string       // "" = where first belongs
 	first     netip.Prefix // of the advertised addresses
 	ipv6      bool
@@ -88,7 +87,7 @@ func parseShared(v *pb.View) ([]sharedSet, error) {
 func parseSharedSet(s *pb.Shared) (sharedSet, error) {
 	v := s.GetSet().GetVrrp()
 	out := sharedSet{
-		name: s.GetSet().GetName(), iface: v.GetInterface(), ipv6: v.GetIpv6(), observe: v.GetMode() == modeObserve, checksum: vrrp.Plain,
+		name: s.GetSet().GetName(), iface: v.GetInterface(), ipv6: v.GetIpv6(), observe: v.GetMode() == modeObserve,
 		config: vrrp.Config{
 			Version: uint8(v.GetVersion()), VRID: uint8(v.GetVrid()), Priority: uint8(v.GetPriority()),
 			Interval: time.Duration(v.GetIntervalMs()) * time.Millisecond, Preempt: !v.GetNoPreempt(),
@@ -97,8 +96,8 @@ func parseSharedSet(s *pb.Shared) (sharedSet, error) {
 	if v.GetPassword() != "" {
 		out.config.Password = []byte(v.GetPassword())
 	}
-	if v.GetVersion() == 3 && !v.GetPlainChecksum() {
-		out.checksum = vrrp.Pseudo
+	if v.GetPlainChecksum() {
+		out.config.Checksum = vrrp.Plain
 	}
 	for _, a := range s.GetSet().GetAddresses() {
 		p, err := netip.ParsePrefix(a.GetPrefix())

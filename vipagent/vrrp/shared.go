@@ -1,6 +1,8 @@
 package vrrp
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -55,8 +57,10 @@ func (s *Shared) Configure(c Config, now time.Duration) []Action {
 
 // equalButPriority compares what a machine cannot change while it runs.
 func equalButPriority(a, b Config) bool {
-	return a.Version == b.Version && a.VRID == b.VRID && a.Interval == b.Interval && a.Preempt == b.Preempt &&
-		slices.Equal(a.Addresses, b.Addresses) && string(a.Password) == string(b.Password)
+	b.Priority = a.Priority
+	same := slices.Equal(a.Addresses, b.Addresses) && bytes.Equal(a.Password, b.Password)
+	a.Addresses, a.Password, b.Addresses, b.Password = nil, nil, nil, nil
+	return same && fmt.Sprint(a) == fmt.Sprint(b)
 }
 
 // Sources tells the source address of own advertisements, and those of the other
