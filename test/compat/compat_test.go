@@ -81,22 +81,13 @@ func ask(t *testing.T, files []string) map[string]verdict {
 func copyFiles(t *testing.T) (files []string) {
 	t.Helper()
 	dir := t.TempDir()
-	names, err := filepath.Glob("testdata/*")
-	if err != nil {
+	const samples = "../../vipagent/keepalived/testdata"
+	if err := os.CopyFS(dir, os.DirFS(samples)); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, filepath.Base(name))
-		if err := os.WriteFile(file, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if filepath.Ext(name) == ".conf" {
-			files = append(files, file)
-		}
+	files, err := filepath.Glob(filepath.Join(dir, "*.conf"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return files
 }
@@ -139,5 +130,31 @@ type difference struct {
 }
 
 func differences() map[string]difference {
-	return map[string]difference{}
+	const (
+		noFile  = "Keepalived goes on without a file that is missing, empty or unreadable, and guards nothing: an error here"
+		later   = "keywords of Keepalived 2.3 and later, which 2.2 does not know"
+		host    = "whether an interface exists is for the agent to see when it runs, not for the reading of a file"
+		crashes = "Keepalived 2.2 crashes"
+	)
+	return map[string]difference{
+		"empty-file":               {0, 3, noFile},
+		"include-missing":          {0, 3, noFile},
+		"include-braces":           {0, 3, noFile},
+		"include-quoted":           {0, 3, noFile},
+		"includea-missing":         {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"includew-no-match":        {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"include-check-missing":    {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"include-conditional":      {5, 0, "a file that is included on a conditional line is read twice by Keepalived 2.2, once by each of its processes' readers"},
+		"new-keywords":             {5, 0, later},
+		"unicast-no-interface":     {5, 0, "Keepalived 2.4 runs unicast without an interface, 2.2 does not"},
+		"interface-unknown":        {5, 0, host},
+		"vip-dev-unknown":          {5, 0, host},
+		"iptables":                 {5, 0, "Debian's Keepalived is built without iptables"},
+		"quote-open-script":        {139, 2, crashes},
+		"script-escape-end":        {139, 2, crashes},
+		"strict-unicast":           {0, 5, "Keepalived 2.2 looks for unicast in strict mode before it knows of the peers; 2.4 stops"},
+		"lvs-errors":               {5, 0, "what is within the blocks of LVS is not looked at"},
+		"globals-max-priority-bad": {5, 0, "values of keywords that are not handled are not looked at"},
+		"define-braces-spaces":     {5, 0, "Keepalived 2.2 mangles the line of a ${NAME } with a space"},
+	}
 }

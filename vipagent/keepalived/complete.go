@@ -322,7 +322,9 @@ func (p *parser) completeStrict(d *draft) {
 	if undo(d.HigherAdvert, "higher_prio_send_advert") {
 		d.HigherAdvert = false
 	}
-	if d.DownAdverts != defaultDownAdverts && undo(d.set.has("down_timer_adverts"), "down_timer_adverts") {
+	if d.DownAdverts != defaultDownAdverts {
+		at := orAt(d.set["down_timer_adverts"], p.set["vrrp_down_timer_adverts"])
+		p.warn(at, "down_timer_adverts", fmt.Sprintf("%d is used instead of down_timer_adverts: it is fixed in strict mode", defaultDownAdverts), "")
 		d.DownAdverts = defaultDownAdverts
 	}
 	if undo(d.set.has("garp_lower_prio_repeat") && d.GARP.LowerRepeat > 0, "garp_lower_prio_repeat") {
