@@ -1,0 +1,290 @@
+package router
+
+import (
+	"net/netip"
+	"slices"
+
+	"holdfast/vipagent/keepalived"
+	"holdfast/vipagent/vrrp"
+)
+
+// wire is how an instance is connected to the network.
+type wire struct {
+	port   *port         // nil = it has none (now)
+	form   vrrp.Checksum // of what it sends
+	failed bool          // the last advertisement could not be sent
+	buffer []byte
+}
+
+// reset chooses the form that the configuration asks for.
+func (w *wire) reset(c keepalived.Instance) {
+	switch {
+	case c.Version == 2 || c.ChecksumPlain && !c.IPv6:
+		w.form = vrrp.Plain
+	case c.OldUnicast == "always" && len(c.Peers) > 0 && !c.IPv6:
+		w.form = vrrp.OldUnicast
+	default:
+		w.form = vrrp.Pseudo
+	}
+}
+
+// port is a socket and the instances that use it.
+type port struct {
+	at        Endpoint
+	socket    Socket
+	index     int // of the interface when it was opened
+	instances []*instance
+}
+
+// The groups of the protocol.
+var (
+	group4 = netip.AddrFrom4([4]byte{224, 0, 0, 18})
+	group6 = netip.MustParseAddr("ff02::12")
+)
+
+// unicast tells whether the instance has named its peers.
+func (in *instance) unicast() bool { return len(in.conf.Peers) > 0 }
+
+// sender is the interface that advertisements leave on.
+func (in *instance) sender() string {
+	if in.conf.VMAC != nil && in.conf.VMAC.XmitBase {
+		return in.conf.Interface
+	}
+	return in.device()
+}
+
+// multicastGroup is where the instance's advertisements go.
+func (in *instance) multicastGroup() netip.Addr {
+	global := in.router.current.config.Global
+	for _, g := range []netip.Addr{in.conf.Group, global.Group4, global.Group6} {
+		if g.IsValid() && g.Is6() == in.conf.IPv6 {
+			return g
+		}
+	}
+	if in.conf.IPv6 {
+		return group6
+	}
+	return group4
+}
+
+// endpoint is the socket that the instance needs now.
+func (in *instance) endpoint() Endpoint {
+	if in.unicast() {
+		return Endpoint{Interface: in.conf.Interface, IPv6: in.conf.IPv6, Local: in.source}
+	}
+	return Endpoint{Interface: in.sender(), IPv6: in.conf.IPv6, Group: in.multicastGroup()}
+}
+
+// connect makes sure that the instance has the right socket.
+func (in *instance) connect() error {
+	at := in.endpoint()
+	link, there := in.router.links[at.Interface]
+	if p := in.wire.port; p != nil {
+		if p.at == at && p.index == link.Index {
+			return nil
+		}
+		in.disconnect()
+	}
+	if !there {
+		return nil // it is a fault of its own
+	}
+	p, err := in.router.portOf(at, link.Index, in.conf.ReceiveBuffer)
+	if err != nil {
+		return err
+	}
+	p.instances = append(p.instances, in)
+	in.wire.port = p
+	return nil
+}
+
+// disconnect gives the socket up; the last one closes it.
+func (in *instance) disconnect() {
+	p := in.wire.port
+	if p == nil {
+		return
+	}
+	in.wire.port = nil
+	p.instances = slices.DeleteFunc(p.instances, func(x *instance) bool { return x == in })
+	if len(p.instances) == 0 {
+		delete(in.router.current.ports, p.at)
+		if err := p.socket.Close(); err != nil {
+			in.router.log.Warn("cannot close socket", "interface", p.at.Interface, "error", err)
+		}
+	}
+}
+
+// portOf finds or opens a socket.
+func (r *Router) portOf(at Endpoint, index, buffer int) (*port, error) {
+	if p := r.current.ports[at]; p != nil && p.index == index {
+		return p, nil
+	}
+	s, err := r.host.Sockets.Open(at, buffer)
+	if err != nil {
+		return nil, err
+	}
+	p := &port{at: at, socket: s, index: index}
+	r.current.ports[at] = p
+	r.tasks.Go(func() {
+		err := s.Receive(func(x Packet) {
+			x.Message = slices.Clone(x.Message)
+			r.post(func() { p.receive(x) })
+		})
+		if err != nil {
+			r.post(func() { r.lost(p, err) })
+		}
+	})
+	return p, nil
+}
+
+// lost: a socket does not receive any more. Its instances get another.
+func (r *Router) lost(p *port, err error) {
+	r.log.Error("socket failed", "interface", p.at.Interface, "error", err)
+	for _, in := range slices.Clone(p.instances) {
+		in.disconnect()
+	}
+	r.stale = true
+}
+
+// send sends an advertisement to the group, or to each peer.
+func (in *instance) send(priority uint8) {
+	in.counters.sent++
+	if priority == vrrp.PriorityStop {
+		in.counters.stopSent++
+	}
+	if in.wire.port == nil || !in.source.IsValid() {
+		in.sendFailed(errNoSocket)
+		return
+	}
+	if !in.unicast() {
+		in.sendFailed(in.sendTo(in.multicastGroup(), 255, priority))
+		return
+	}
+	ttl := in.conf.UnicastTTL
+	if ttl == 0 {
+		ttl = 255
+	}
+	var failed error
+	for _, p := range in.conf.Peers {
+		if err := in.sendTo(p.Address, ttl, priority); err != nil {
+			failed = err
+		}
+	}
+	in.sendFailed(failed)
+}
+
+func (in *instance) sendTo(to netip.Addr, ttl int, priority uint8) error {
+	c := in.conf
+	a := vrrp.Advertisement{Version: c.Version, VRID: c.VRID, Priority: priority, Interval: c.Interval, Password: c.Password}
+	for _, x := range c.Addresses {
+		a.Addresses = append(a.Addresses, x.Prefix.Addr())
+	}
+	b, err := a.Append(in.wire.buffer[:0], in.wire.form, in.source, to)
+	if err != nil {
+		return err
+	}
+	in.wire.buffer = b
+	return in.wire.port.socket.Send(b, Departure{Source: in.source, Destination: to, TTL: ttl})
+}
+
+// sendFailed notes the result: the first error of a row is worth a line.
+func (in *instance) sendFailed(err error) {
+	if err != nil && !in.wire.failed {
+		in.router.log.Warn("cannot send advertisement", "instance", in.conf.Name, "error", err)
+	}
+	in.wire.failed = err != nil
+}
+
+// vridOffset is where a message names its virtual router.
+const vridOffset = 1
+
+// receive gives a packet to the instance that it is for.
+func (p *port) receive(x Packet) {
+	if len(x.Message) <= vridOffset {
+		return
+	}
+	vrid := x.Message[vridOffset]
+	var found *instance
+	for _, in := range p.instances {
+		if in.conf.VRID != vrid {
+			continue
+		}
+		if found == nil || in.unicast() && in.peer(x.Source) != nil {
+			found = in
+		}
+	}
+	if found != nil {
+		found.receive(x)
+		return
+	}
+	if len(p.instances) > 0 {
+		r := p.instances[0].router
+		if r.current.config.Global.LogUnknownVRIDs {
+			r.log.Info("advertisement of an unknown virtual router", "interface", p.at.Interface, "vrid", vrid, "from", x.Source)
+		}
+	}
+}
+
+// peer returns what is configured about a peer, nil if it is none.
+func (in *instance) peer(a netip.Addr) *keepalived.Peer {
+	for i, p := range in.conf.Peers {
+		if p.Address.WithZone("") == a.WithZone("").Unmap() {
+			return &in.conf.Peers[i]
+		}
+	}
+	return nil
+}
+
+// receive checks what the transport can check, and gives the rest to the machine.
+func (in *instance) receive(x Packet) {
+	in.counters.received++
+	if x.Destination.IsMulticast() == in.unicast() {
+		in.reject("addressed otherwise than configured", x)
+		return
+	}
+	if !in.ttlFits(x) {
+		in.counters.badTTL++
+		in.reject("TTL", x)
+		return
+	}
+	if in.conf.CheckUnicast && in.unicast() && in.peer(x.Source) == nil {
+		in.reject("not from a peer", x)
+		return
+	}
+	a, form, err := vrrp.Parse(x.Message, x.Source, x.Destination)
+	if err != nil {
+		in.counters.malformed++
+		in.reject(err.Error(), x)
+		return
+	}
+	if form == vrrp.OldUnicast && in.unicast() && in.conf.OldUnicast != "never" && in.wire.form == vrrp.Pseudo {
+		in.wire.form = form
+		in.router.log.Info("peer uses the checksum of old versions: using it too", "instance", in.conf.Name, "peer", x.Source)
+	}
+	if a.Priority == vrrp.PriorityStop {
+		in.counters.stopReceived++
+	} else {
+		in.heard = heard{x.Source, a.Priority, a.Interval}
+	}
+	in.step(vrrp.Received{Advertisement: a, Source: x.Source})
+}
+
+// ttlFits: 255 proves that a packet was not routed. Unicast ones may be, unless the
+// peer's line says otherwise.
+func (in *instance) ttlFits(x Packet) bool {
+	if !in.unicast() {
+		return x.TTL == 255
+	}
+	p := in.peer(x.Source)
+	if p == nil {
+		return true
+	}
+	return (p.MinTTL == 0 || x.TTL >= p.MinTTL) && (p.MaxTTL == 0 || x.TTL <= p.MaxTTL)
+}
+
+// reject notes a packet that says nothing to the instance.
+func (in *instance) reject(why string, x Packet) {
+	in.counters.rejected++
+	if in.counters.rejected&(in.counters.rejected-1) == 0 { // 1, 2, 4, 8, ...: a flood must not fill the log
+		in.router.log.Warn("advertisement dropped", "instance", in.conf.Name, "from", x.Source, "why", why, "dropped", in.counters.rejected)
+	}
+}
