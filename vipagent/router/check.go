@@ -47,7 +47,12 @@ func (c *check) set(good bool) {
 // run starts the script, unless it still runs.
 func (c *check) run() {
 	r := c.router
-	r.agenda.set(&c.next, c.next.at+max(c.conf.Interval, time.Millisecond))
+	interval, now := max(c.conf.Interval, time.Millisecond), r.host.Clock.Now()
+	next := c.next.at + interval
+	if next <= now { // runs that were missed are not made up for
+		next = now + interval
+	}
+	r.agenda.set(&c.next, next)
 	if c.running || c.gone {
 		return
 	}

@@ -7,23 +7,28 @@ type counters struct {
 	received, sent               uint64
 	becameActive, releasedActive uint64
 	stopReceived, stopSent       uint64
-	malformed, badTTL            uint64
-	badType, badInterval         uint64
-	badAddresses                 uint64
-	badAuthType, wrongAuthType   uint64
-	badPassword                  uint64
 	rejected                     uint64
-	byKind                       map[string]uint64 // notes of the state machine
+	// odd has what was wrong with packets, and what the state machine noted, by
+	// Keepalived's name of the counter or the machine's word.
+	odd map[string]uint64
 }
 
-// note counts and logs something odd.
-func (in *instance) note(n vrrp.Note) {
-	c := &in.counters
-	if c.byKind == nil {
-		c.byKind = make(map[string]uint64)
+// count counts something odd and returns how often that has been.
+func (c *counters) count(word string) uint64 {
+	if c.odd == nil {
+		c.odd = make(map[string]uint64)
 	}
-	c.byKind[n.Kind]++
-	if k := c.byKind[n.Kind]; k&(k-1) == 0 {
-		in.router.log.Warn("note", "instance", in.conf.Name, "kind", n.Kind, "what", n.Text, "times", k)
+	c.odd[word]++
+	return c.odd[word]
+}
+
+// worth tells whether the n-th time is worth a line of the log: a flood must not fill
+// it.
+func worth(n uint64) bool { return n&(n-1) == 0 }
+
+// note counts and logs what the state machine found odd.
+func (in *instance) note(n vrrp.Note) {
+	if times := in.counters.count(n.Kind); worth(times) {
+		in.router.log.Warn(n.Text, "instance", in.conf.Name, "kind", n.Kind, "times", times)
 	}
 }

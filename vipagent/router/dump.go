@@ -72,11 +72,11 @@ func (in *instance) writeStats(w io.Writer) {
 	}{
 		{"  Advertisements:", nil}, {"    Received: ", c.received}, {"    Sent: ", c.sent},
 		{"  Became master: ", c.becameActive}, {"  Released master: ", c.releasedActive},
-		{"  Packet Errors:", nil}, {"    Length: ", c.malformed}, {"    TTL: ", c.badTTL},
-		{"    Invalid Type: ", c.badType}, {"    Advertisement Interval: ", c.badInterval},
-		{"    Address List: ", c.badAddresses},
-		{"  Authentication Errors:", nil}, {"    Invalid Type: ", c.badAuthType},
-		{"    Type Mismatch: ", c.wrongAuthType}, {"    Failure: ", c.badPassword},
+		{"  Packet Errors:", nil}, {"    Length: ", c.odd["packet_len_err"]}, {"    TTL: ", c.odd["ip_ttl_err"]},
+		{"    Invalid Type: ", c.odd["invalid_type_rcvd"]}, {"    Advertisement Interval: ", c.odd["advert_interval_err"]},
+		{"    Address List: ", c.odd["addr_list_err"]},
+		{"  Authentication Errors:", nil}, {"    Invalid Type: ", c.odd["invalid_authtype"]},
+		{"    Type Mismatch: ", c.odd["authtype_mismatch"]}, {"    Failure: ", c.odd["auth_failure"]},
 		{"  Priority Zero:", nil}, {"    Received: ", c.stopReceived}, {"    Sent: ", c.stopSent},
 	} {
 		if line.value == nil {

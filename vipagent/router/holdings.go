@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/vipagent/keepalived"
+	"holdfast/vipagent/vrrp"
 )
 
 // holdings are addresses, routes and rules, wanted or up.
@@ -21,8 +22,8 @@ func addressKey(a keepalived.Address) string {
 	return fmt.Sprint(a.Prefix, a.Interface, a.Label, a.Scope, a.Broadcast, a.Peer, a.Options)
 }
 
-func routeKey(r keepalived.Route) string { return fmt.Sprint(r.Words) }
-func ruleKey(r keepalived.Rule) string   { return fmt.Sprint(r.Words) }
+func routeKey(r keepalived.Route) string { return fmt.Sprint("route", r.Words) }
+func ruleKey(r keepalived.Rule) string   { return fmt.Sprint("rule", r.Words) }
 
 // minus returns what of a is not in b.
 func minus[T any](a, b []T, key func(T) string) []T {
@@ -53,15 +54,40 @@ func (h holdings) minus(other holdings) holdings {
 func (in *instance) lower() {
 	r := in.router
 	surplus := in.has.minus(in.wanted())
-	for _, other := range r.current.instances {
-		if other != in {
-			surplus = surplus.minus(other.wanted())
-		}
+	in.has = in.has.minus(surplus)
+	if r.stopping && r.host.Keep {
+		return
 	}
-	err := r.remove(surplus)
-	in.has = in.has.minus(in.has.minus(in.wanted()))
-	if err != nil {
+	surplus.addresses = keepOthers(in, surplus.addresses, addressKey)
+	surplus.routes = keepOthers(in, surplus.routes, routeKey)
+	surplus.rules = keepOthers(in, surplus.rules, ruleKey)
+	if err := r.remove(surplus); err != nil {
 		r.log.Error("cannot take down", "instance", in.conf.Name, "error", err)
+	}
+}
+
+// keepOthers leaves out what another instance wants, too.
+func keepOthers[T any](in *instance, list []T, key func(T) string) []T {
+	return slices.DeleteFunc(list, func(x T) bool {
+		return slices.ContainsFunc(in.router.current.owners[key(x)], func(other *instance) bool {
+			return other != in && other.machine.State() == vrrp.Active
+		})
+	})
+}
+
+// findOwners notes which instances may want what.
+func (s *setup) findOwners() {
+	s.owners = make(map[string][]*instance)
+	for _, in := range s.instances {
+		for _, a := range in.all().addresses {
+			s.owners[addressKey(a)] = append(s.owners[addressKey(a)], in)
+		}
+		for _, x := range in.conf.Routes {
+			s.owners[routeKey(x)] = append(s.owners[routeKey(x)], in)
+		}
+		for _, x := range in.conf.Rules {
+			s.owners[ruleKey(x)] = append(s.owners[ruleKey(x)], in)
+		}
 	}
 }
 
@@ -74,10 +100,15 @@ func (in *instance) raise() []keepalived.Address {
 	in.has.addresses = append(in.has.addresses, got.addresses...)
 	in.has.routes = append(in.has.routes, got.routes...)
 	in.has.rules = append(in.has.rules, got.rules...)
+	failure := ""
 	if err != nil {
-		r.log.Error("cannot bring up", "instance", in.conf.Name, "error", err)
+		failure = err.Error()
 		r.repairSoon()
 	}
+	if failure != in.failure && failure != "" {
+		r.log.Error("cannot bring up", "instance", in.conf.Name, "error", err)
+	}
+	in.failure = failure
 	return got.addresses
 }
 

@@ -41,8 +41,10 @@ type instance struct {
 	bursts   bursts
 	counters counters
 	heard    heard
-	since    time.Time // of the last change of state, wall clock
-	quiet    bool      // taken over by a reload: the state is not news
+	since    time.Time     // of the last change of state, wall clock
+	failure  string        // of the last attempt to bring something up, "" = none
+	restored time.Duration // when deleted addresses were put back last
+	quiet    bool          // taken over by a reload: the state is not news
 }
 
 // heard is the last advertisement that was accepted.
@@ -185,6 +187,11 @@ func (in *instance) wanted() holdings {
 	if in.machine.State() != vrrp.Active {
 		return holdings{}
 	}
+	return in.all()
+}
+
+// all is what the instance should have when it is Active.
+func (in *instance) all() holdings {
 	return holdings{
 		addresses: in.located(slices.Concat(in.conf.Addresses, in.conf.Excluded)),
 		routes:    in.conf.Routes,

@@ -153,8 +153,9 @@ func (in *instance) json() jsonInstance {
 	}
 	in.jsonTracked(&d)
 	return jsonInstance{d, jsonStats{
-		n.received, n.sent, n.becameActive, n.releasedActive, n.malformed, n.badInterval, n.badTTL, n.badType,
-		n.badAddresses, n.badAuthType, n.wrongAuthType, n.badPassword, n.stopReceived, n.stopSent,
+		n.received, n.sent, n.becameActive, n.releasedActive,
+		n.odd["packet_len_err"], n.odd["advert_interval_err"], n.odd["ip_ttl_err"], n.odd["invalid_type_rcvd"], n.odd["addr_list_err"],
+		n.odd["invalid_authtype"], n.odd["authtype_mismatch"], n.odd["auth_failure"], n.stopReceived, n.stopSent,
 	}}
 }
 

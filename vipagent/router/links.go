@@ -87,6 +87,12 @@ func (in *instance) putBack() {
 	if len(gone) == 0 {
 		return
 	}
+	now := in.router.host.Clock.Now()
+	if in.restored != 0 && now-in.restored < repairEvery { // not in a race with who deletes them
+		in.router.repairSoon()
+		return
+	}
+	in.restored = now
 	in.has.addresses = minus(in.has.addresses, gone, addressKey)
 	for _, a := range gone {
 		in.router.log.Warn("somebody has deleted an address: putting it back", "instance", in.conf.Name, "address", a.Prefix, "interface", a.Interface)

@@ -61,7 +61,11 @@ func (s *setup) change() {
 func (in *instance) remake(m vrrp.Config) {
 	was := in.machine.State()
 	begun := in.begun
-	in.machine, in.runs, in.begun = vrrp.New(m), m, false
+	in.runs, in.begun = m, false
+	if begun {
+		m.StartActive = false // it has been here for a while
+	}
+	in.machine = vrrp.New(m)
 	in.router.agenda.cancel(&in.timer)
 	if in.held = false; !begun {
 		in.priority = in.conf.Priority

@@ -18,7 +18,8 @@ type setup struct {
 	checks    map[string]*check
 	quorums   map[string]*quorum
 	ports     map[Endpoint]*port
-	endNews   func() // ends the readers of FIFOs
+	owners    map[string][]*instance // which instances may want an address, a route, a rule
+	endNews   func()                 // ends the readers of FIFOs
 }
 
 // open reads the host, cleans up after a former process, and sets the instances up.
@@ -98,6 +99,7 @@ func (r *Router) install(c *keepalived.Config) {
 	next.track(r, old, !first)
 	gone := next.adoptInstances(r, old)
 	next.formGroups(r, old)
+	next.findOwners()
 	for _, in := range gone {
 		in.retire()
 	}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -36,12 +37,6 @@ type port struct {
 	instances []*instance
 }
 
-// The groups of the protocol.
-var (
-	group4 = netip.AddrFrom4([4]byte{224, 0, 0, 18})
-	group6 = netip.MustParseAddr("ff02::12")
-)
-
 // unicast tells whether the instance has named its peers.
 func (in *instance) unicast() bool { return len(in.conf.Peers) > 0 }
 
@@ -61,10 +56,7 @@ func (in *instance) multicastGroup() netip.Addr {
 			return g
 		}
 	}
-	if in.conf.IPv6 {
-		return group6
-	}
-	return group4
+	return vrrp.Group(!in.conf.IPv6)
 }
 
 // endpoint is the socket that the instance needs now.
@@ -156,12 +148,12 @@ func (in *instance) send(priority uint8) {
 		return
 	}
 	if !in.unicast() {
-		in.sendFailed(in.sendTo(in.multicastGroup(), 255, priority))
+		in.sendFailed(in.sendTo(in.multicastGroup(), vrrp.TTL, priority))
 		return
 	}
 	ttl := in.conf.UnicastTTL
 	if ttl == 0 {
-		ttl = 255
+		ttl = vrrp.TTL
 	}
 	var failed error
 	for _, p := range in.conf.Peers {
@@ -237,28 +229,25 @@ func (in *instance) peer(a netip.Addr) *keepalived.Peer {
 // receive checks what the transport can check, and gives the rest to the machine.
 func (in *instance) receive(x Packet) {
 	in.counters.received++
-	if x.Destination.IsMulticast() == in.unicast() {
-		in.reject("addressed otherwise than configured", x)
+	switch {
+	case x.Destination.IsMulticast() == in.unicast():
+		in.reject(vrrp.BadCast.String(), "it is not addressed as configured", x)
 		return
-	}
-	if !in.ttlFits(x) {
-		in.counters.badTTL++
-		in.reject("TTL", x)
+	case !in.ttlFits(x):
+		in.reject(vrrp.BadTTL.String(), fmt.Sprintf("its TTL is %d", x.TTL), x)
 		return
-	}
-	if in.conf.CheckUnicast && in.unicast() && in.peer(x.Source) == nil {
-		in.reject("not from a peer", x)
+	case in.conf.CheckUnicast && in.unicast() && in.peer(x.Source) == nil:
+		in.reject(vrrp.UnknownPeer.String(), "its source is no peer", x)
 		return
 	}
 	a, form, err := vrrp.Parse(x.Message, x.Source, x.Destination)
 	if err != nil {
-		in.counters.malformed++
-		in.reject(err.Error(), x)
+		in.reject(vrrp.ReasonOf(err).String(), err.Error(), x)
 		return
 	}
 	if form == vrrp.OldUnicast && in.unicast() && in.conf.OldUnicast != "never" && in.wire.form == vrrp.Pseudo {
 		in.wire.form = form
-		in.router.log.Info("peer uses the checksum of old versions: using it too", "instance", in.conf.Name, "peer", x.Source)
+		in.router.log.Info("a peer uses the checksum of old versions: using it too", "instance", in.conf.Name, "peer", x.Source)
 	}
 	if a.Priority == vrrp.PriorityStop {
 		in.counters.stopReceived++
@@ -272,7 +261,7 @@ func (in *instance) receive(x Packet) {
 // peer's line says otherwise.
 func (in *instance) ttlFits(x Packet) bool {
 	if !in.unicast() {
-		return x.TTL == 255
+		return x.TTL == vrrp.TTL
 	}
 	p := in.peer(x.Source)
 	if p == nil {
@@ -281,10 +270,10 @@ func (in *instance) ttlFits(x Packet) bool {
 	return (p.MinTTL == 0 || x.TTL >= p.MinTTL) && (p.MaxTTL == 0 || x.TTL <= p.MaxTTL)
 }
 
-// reject notes a packet that says nothing to the instance.
-func (in *instance) reject(why string, x Packet) {
+// reject counts a packet that says nothing to the instance.
+func (in *instance) reject(counter, why string, x Packet) {
 	in.counters.rejected++
-	if in.counters.rejected&(in.counters.rejected-1) == 0 { // 1, 2, 4, 8, ...: a flood must not fill the log
-		in.router.log.Warn("advertisement dropped", "instance", in.conf.Name, "from", x.Source, "why", why, "dropped", in.counters.rejected)
+	if times := in.counters.count(counter); worth(times) {
+		in.router.log.Warn("advertisement dropped", "instance", in.conf.Name, "from", x.Source, "why", why, "times", times)
 	}
 }
