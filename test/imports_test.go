@@ -108,7 +108,7 @@ func confined() []struct {
 func pureImports() []string {
 	return []string{
 		"bytes", "cmp", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
-		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings",
+		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "path", "slices", "sort", "strconv", "strings",
 		"time", "unicode", "unicode/utf8",
 	}
 }

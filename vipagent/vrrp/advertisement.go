@@ -218,15 +218,22 @@ func (p dissected) validate() error {
 	switch {
 	case p.kind != typeAdvertisement:
 		return malformed(BadType, "type %d is not 1, advertisement", p.kind)
-	case p.auth > authAH:
-		return malformed(BadAuthType, "authentication type %d does not exist", p.auth)
-	case p.auth == authAH:
-		return malformed(OtherAuth, "authentication by IPsec AH is not supported")
 	case a.VRID == 0:
 		return malformed(BadVRID, "the VRID is 0, outside 1 to 255")
 	case a.Interval == 0:
 		// Keepalived would learn it in version 3, and take over at once.
 		return malformed(BadInterval, "the interval is 0")
+	}
+	return p.validateAuth()
+}
+
+// validateAuth returns what is wrong with version 2's type of authentication.
+func (p dissected) validateAuth() error {
+	switch {
+	case p.auth > authAH:
+		return malformed(BadAuthType, "authentication type %d does not exist", p.auth)
+	case p.auth == authAH:
+		return malformed(OtherAuth, "authentication by IPsec AH is not supported")
 	}
 	return nil
 }

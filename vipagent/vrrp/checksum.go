@@ -64,7 +64,7 @@ func (f Checksum) pseudo(length int, source, destination netip.Addr) uint64 {
 	case Plain:
 		return 0
 	case OldUnicast:
-		destination = Group(true)
+		destination = MulticastGroup(true)
 	}
 	sum := sumOf(uint64(length)+Protocol, source.AsSlice())
 	return sumOf(sum, destination.AsSlice())

@@ -78,3 +78,7 @@ func unfit(r Reason, format string, values ...any) error {
 func malformed(r Reason, format string, values ...any) error {
 	return &Error{Reason: r, Text: fmt.Sprintf(format, values...), kind: ErrMalformed}
 }
+
+func refused(r Reason, format string, values ...any) error {
+	return &Error{Reason: r, Text: fmt.Sprintf(format, values...), kind: ErrRefused}
+}

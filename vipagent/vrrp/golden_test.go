@@ -185,9 +185,9 @@ func TestAppendUnfit(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			source, destination := netip.MustParseAddr("10.0.0.1"), Group(true)
+			source, destination := netip.MustParseAddr("10.0.0.1"), MulticastGroup(true)
 			if tt.a.Addresses[0].Is6() {
-				source, destination = netip.MustParseAddr("fe80::1%eth0"), Group(false)
+				source, destination = netip.MustParseAddr("fe80::1%eth0"), MulticastGroup(false)
 			}
 			if _, err := tt.a.Append(nil, good(tt.a), source, destination); err != nil {
 				t.Fatalf("before the change: %v", err)
@@ -199,7 +199,7 @@ func TestAppendUnfit(t *testing.T) {
 			}
 		})
 	}
-	if _, err := good3.Append(nil, Pseudo, netip.Addr{}, Group(true)); ReasonOf(err) != BadFamily {
+	if _, err := good3.Append(nil, Pseudo, netip.Addr{}, MulticastGroup(true)); ReasonOf(err) != BadFamily {
 		t.Errorf("without a source: %v", err)
 	}
 }

@@ -12,8 +12,8 @@ const (
 	TrafficClass = 0xc0
 )
 
-// Group returns the multicast group of advertisements: 224.0.0.18, or ff02::12.
-func Group(ip4 bool) netip.Addr {
+// MulticastGroup returns the group of advertisements: 224.0.0.18, or ff02::12.
+func MulticastGroup(ip4 bool) netip.Addr {
 	if ip4 {
 		return netip.AddrFrom4([4]byte{224, 0, 0, 18})
 	}
