@@ -2,33 +2,21 @@ package router
 
 import "holdfast/vipagent/vrrp"
 
-// counters are what an instance has seen since it began, or since they were cleared.
-type counters struct {
-	received, sent               uint64
-	becameActive, releasedActive uint64
-	stopReceived, stopSent       uint64
-	rejected                     uint64
-	// odd has what was wrong with packets, and what the state machine noted, by
-	// Keepalived's name of the counter or the machine's word.
-	odd map[string]uint64
+// diary is how often each odd thing has been noted, so that a flood does not fill the
+// log.
+type diary map[string]uint64
+
+// worth counts something and tells whether it is worth a line this time: the 1st, 2nd,
+// 4th, 8th, ... time.
+func (d diary) worth(word string) (times uint64, yes bool) {
+	d[word]++
+	n := d[word]
+	return n, n&(n-1) == 0
 }
 
-// count counts something odd and returns how often that has been.
-func (c *counters) count(word string) uint64 {
-	if c.odd == nil {
-		c.odd = make(map[string]uint64)
-	}
-	c.odd[word]++
-	return c.odd[word]
-}
-
-// worth tells whether the n-th time is worth a line of the log: a flood must not fill
-// it.
-func worth(n uint64) bool { return n&(n-1) == 0 }
-
-// note counts and logs what the state machine found odd.
+// note logs what the state machine noted.
 func (in *instance) note(n vrrp.Note) {
-	if times := in.counters.count(n.Kind); worth(times) {
-		in.router.log.Warn(n.Text, "instance", in.conf.Name, "kind", n.Kind, "times", times)
+	if times, yes := in.diary.worth(string(n.Kind)); yes {
+		in.router.log.Info("noted", "instance", in.conf.Name, "kind", string(n.Kind), "what", n.Text, "times", times)
 	}
 }

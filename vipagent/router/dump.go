@@ -35,7 +35,7 @@ func (r *Router) Dump(d Dump) {
 		path, content := r.render(d)
 		if d == ClearStats {
 			for _, in := range r.current.instances {
-				in.counters = counters{}
+				in.stats = vrrp.Stats{}
 			}
 		}
 		r.tasks.Go(func() {
@@ -64,20 +64,20 @@ func (r *Router) render(d Dump) (path string, content []byte) {
 }
 
 func (in *instance) writeStats(w io.Writer) {
-	c := in.counters
+	c := &in.stats
 	fmt.Fprintf(w, "VRRP Instance: %s\n", in.conf.Name)
 	for _, line := range []struct {
 		text  string
 		value any
 	}{
-		{"  Advertisements:", nil}, {"    Received: ", c.received}, {"    Sent: ", c.sent},
-		{"  Became master: ", c.becameActive}, {"  Released master: ", c.releasedActive},
-		{"  Packet Errors:", nil}, {"    Length: ", c.odd["packet_len_err"]}, {"    TTL: ", c.odd["ip_ttl_err"]},
-		{"    Invalid Type: ", c.odd["invalid_type_rcvd"]}, {"    Advertisement Interval: ", c.odd["advert_interval_err"]},
-		{"    Address List: ", c.odd["addr_list_err"]},
-		{"  Authentication Errors:", nil}, {"    Invalid Type: ", c.odd["invalid_authtype"]},
-		{"    Type Mismatch: ", c.odd["authtype_mismatch"]}, {"    Failure: ", c.odd["auth_failure"]},
-		{"  Priority Zero:", nil}, {"    Received: ", c.stopReceived}, {"    Sent: ", c.stopSent},
+		{"  Advertisements:", nil}, {"    Received: ", c.Received}, {"    Sent: ", c.Sent},
+		{"  Became master: ", c.Became}, {"  Released master: ", c.Released},
+		{"  Packet Errors:", nil}, {"    Length: ", c.Counter("packet_len_err")}, {"    TTL: ", c.Counter("ip_ttl_err")},
+		{"    Invalid Type: ", c.Counter("invalid_type_rcvd")}, {"    Advertisement Interval: ", c.Counter("advert_interval_err")},
+		{"    Address List: ", c.Counter("addr_list_err")},
+		{"  Authentication Errors:", nil}, {"    Invalid Type: ", c.Counter("invalid_authtype")},
+		{"    Type Mismatch: ", c.Counter("authtype_mismatch")}, {"    Failure: ", c.Counter("auth_failure")},
+		{"  Priority Zero:", nil}, {"    Received: ", c.StopReceived}, {"    Sent: ", c.StopSent},
 	} {
 		if line.value == nil {
 			fmt.Fprintln(w, line.text)
@@ -154,6 +154,9 @@ func (in *instance) writeData(w io.Writer) {
 			fmt.Fprintf(w, "   %s = %v\n", f.name, f.value)
 		}
 	}
+	if !in.unicast() {
+		fmt.Fprintf(w, "   Multicast address %s\n", in.multicastGroup())
+	}
 	in.writeLists(w)
 }
 
@@ -165,10 +168,10 @@ func (in *instance) dataState() []field {
 		out = append(out, field{"Sync group", in.group.conf.Name})
 	}
 	out = append(out, field{"State", stateName(state)})
-	if state == vrrp.Backup && in.heard.from.IsValid() {
-		out = append(out, field{"Master router", in.heard.from}, field{"Master priority", in.heard.priority})
+	if s := in.machine.Status(); state == vrrp.Backup && s.Active.IsValid() {
+		out = append(out, field{"Master router", s.Active}, field{"Master priority", s.ActivePriority})
 		if c.Version == 3 {
-			out = append(out, field{"Master advert interval", fmt.Sprintf("%d milli-sec", in.heard.interval.Milliseconds())})
+			out = append(out, field{"Master advert interval", fmt.Sprintf("%d milli-sec", s.ActiveInterval.Milliseconds())})
 		}
 	}
 	faults := 0
@@ -179,6 +182,7 @@ func (in *instance) dataState() []field {
 	if in.why != "" {
 		out = append(out, field{"Fault", in.why})
 	}
+	out = append(out, field{"Master down timer", fmt.Sprintf("%d usecs", in.machine.Status().ActiveDown.Microseconds())})
 	return append(out, field{"Last transition", fmt.Sprintf("%d.%06d (%s)", in.since.Unix(), in.since.Nanosecond()/1000, in.since.Format("Mon Jan _2 15:04:05.000000 2006"))})
 }
 
@@ -195,11 +199,7 @@ func (in *instance) dataWire() []field {
 	if c.Source.IsValid() {
 		source += " (from configuration)"
 	}
-	out = append(out, field{"Interface", in.device()}, field{"Using src_ip", source})
-	if !in.unicast() {
-		out = append(out, field{"Multicast address", in.multicastGroup()})
-	}
-	return out
+	return append(out, field{"Interface", in.device()}, field{"Using src_ip", source})
 }
 
 func (in *instance) dataTimes() []field {

@@ -1,61 +1,45 @@
 package router
 
 import (
-	"time"
+	"slices"
 
 	"holdfast/vipagent/keepalived"
 	"holdfast/vipagent/vrrp"
 )
 
 // group is instances that change their state together.
-//
-// A fault of one is a fault of all (see [Router.review]). A member whose timer has run
-// out waits until the timers of all have: as long as one of them hears an Active
-// router, the others leave the field to that router's host. And who yields takes the
-// others along.
 type group struct {
 	conf    keepalived.SyncGroup
 	router  *Router
 	members []*instance
-	state   vrrp.State
-	lead    vrrp.State // where a member has just gone; Initialize = nowhere
+	sync    *vrrp.SyncGroup
+	state   vrrp.State // as told to others
 }
 
-// ready tells whether all members may be Active now.
-func (g *group) ready(now time.Duration) bool {
-	for _, m := range g.members {
-		due, set := m.machine.Due()
-		if m.machine.State() != vrrp.Active && (m.machine.State() != vrrp.Backup || !set || due > now) {
-			return false
+// step gives one member an event; others may follow.
+func (g *group) step(in *instance, e vrrp.Event) {
+	at := slices.Index(g.members, in)
+	before := in.machine.State()
+	byMember := make([][]vrrp.Action, len(g.members))
+	todo := g.sync.Step(at, e, g.router.host.Clock.Now())
+	for _, a := range todo {
+		byMember[a.Member] = append(byMember[a.Member], a.Action)
+	}
+	in.stats.Step(before, e, byMember[at])
+	for i, actions := range byMember {
+		if i != at && len(actions) > 0 {
+			g.members[i].stats.Step(vrrp.Initialize, nil, actions)
 		}
 	}
-	return true
-}
-
-// moved: a member has changed its state.
-func (g *group) moved(to vrrp.State) {
-	if to == vrrp.Active || to == vrrp.Backup && g.state == vrrp.Active {
-		g.lead = to
+	for _, a := range todo {
+		g.members[a.Member].do(a.Action)
 	}
-}
-
-// settleGroups takes the other members along.
-func (r *Router) settleGroups() {
-	for _, g := range r.current.groups {
-		for range len(g.members) {
-			lead := g.lead
-			if g.lead = vrrp.Initialize; lead == vrrp.Initialize {
-				break
-			}
-			for _, m := range g.members {
-				s := m.machine.State()
-				if s != lead && (s == vrrp.Active || s == vrrp.Backup) {
-					m.step(vrrp.Follow{State: lead})
-				}
-			}
+	for i, m := range g.members {
+		if i == at || len(byMember[i]) > 0 {
+			m.schedule()
 		}
-		g.settle()
 	}
+	g.settle()
 }
 
 // settle tells a change of the group's state.
@@ -69,7 +53,8 @@ func (g *group) settle() {
 	g.router.notifier.group(g, stateName(state))
 }
 
-// common is the state of all members: Active if all are, Fault if one is.
+// common is the state of all members: Active if all are, Fault if one is, Initialize
+// until all have begun.
 func (g *group) common() vrrp.State {
 	active := 0
 	state := vrrp.Backup
@@ -81,6 +66,7 @@ func (g *group) common() vrrp.State {
 			state = vrrp.Fault
 		case vrrp.Active:
 			active++
+		case vrrp.Backup:
 		}
 	}
 	if active == len(g.members) {

@@ -15,6 +15,8 @@ type identity struct {
 	iface string
 	ipv6  bool
 	vrid  uint8
+	// Another version is another router: neither hears the other.
+	version uint8
 }
 
 // instance is one virtual router.
@@ -23,12 +25,10 @@ type instance struct {
 	conf    keepalived.Instance
 	next    *keepalived.Instance // during a reload: what conf will be
 	machine *vrrp.Machine
-	runs    vrrp.Config // what the machine was made from
-	group   *group      // nil = none
+	group   *group // nil = none
 	depends []dependency
 
 	timer appointment
-	held  bool // its timer has run out, and the group is not ready yet
 
 	begun    bool       // the machine has had Startup
 	source   netip.Addr // as the machine knows it
@@ -39,23 +39,16 @@ type instance struct {
 	wire     wire
 	has      holdings
 	bursts   bursts
-	counters counters
-	heard    heard
+	stats    vrrp.Stats
+	diary    diary
 	since    time.Time     // of the last change of state, wall clock
 	failure  string        // of the last attempt to bring something up, "" = none
 	restored time.Duration // when deleted addresses were put back last
 	quiet    bool          // taken over by a reload: the state is not news
 }
 
-// heard is the last advertisement that was accepted.
-type heard struct {
-	from     netip.Addr
-	priority uint8
-	interval time.Duration
-}
-
-func (in *instance) identity() identity {
-	return identity{in.conf.Interface, in.conf.IPv6, in.conf.VRID}
+func identityOf(c keepalived.Instance) identity {
+	return identity{c.Interface, c.IPv6, c.VRID, c.Version}
 }
 
 // device is the interface of the instance's own addresses.
@@ -67,13 +60,14 @@ func (in *instance) device() string {
 }
 
 // machineConfig is the instance as the state machine sees it.
-func machineConfig(c keepalived.Instance) vrrp.Config {
+func (in *instance) machineConfig() vrrp.Config {
+	c := in.conf
 	m := vrrp.Config{
-		Version: c.Version, VRID: c.VRID, Priority: c.Priority, Interval: c.Interval,
+		Version: c.Version, VRID: c.VRID, Priority: c.Priority, Interval: c.Interval, Checksum: checksumOf(c),
 		Password: c.Password, Preempt: c.Preempt, PreemptDelay: c.PreemptDelay,
 		StartActive: c.Active, DownAdverts: c.DownAdverts,
 		LowerNoAdvert: c.LowerNoAdvert, HigherAdvert: c.HigherAdvert, OwnerIgnores: c.OwnerIgnores,
-		SkipCheckAddresses: c.SkipCheckAddress,
+		SkipCheckAddresses: c.SkipCheckAddress, Member: in.group != nil,
 	}
 	for _, a := range c.Addresses {
 		m.Addresses = append(m.Addresses, a.Prefix.Addr())
@@ -81,36 +75,63 @@ func machineConfig(c keepalived.Instance) vrrp.Config {
 	return m
 }
 
+// checksumOf is the form that the configuration asks for, 0 = the usual one, which
+// gives way to that of an old peer.
+func checksumOf(c keepalived.Instance) vrrp.Checksum {
+	switch {
+	case c.ChecksumPlain:
+		return vrrp.Plain
+	case len(c.Peers) == 0:
+		return 0
+	case c.OldUnicast == "always":
+		return vrrp.OldUnicast
+	case c.OldUnicast == "never":
+		return vrrp.Pseudo
+	}
+	return 0
+}
+
 // newInstance makes an instance that has not begun.
 func newInstance(r *Router, c keepalived.Instance) *instance {
-	m := machineConfig(c)
-	in := &instance{router: r, conf: c, runs: m, machine: vrrp.New(m), priority: c.Priority, since: time.Now()}
+	in := &instance{router: r, conf: c, priority: c.Priority, since: time.Now(), diary: diary{}}
+	in.machine = vrrp.New(in.machineConfig())
 	in.timer.do = in.timeout
 	in.bursts.init(in)
-	in.wire.reset(c)
 	return in
 }
 
 // step gives the machine an event and does what it says.
 func (in *instance) step(e vrrp.Event) {
-	for _, a := range in.machine.Step(e, in.router.host.Clock.Now()) {
-		switch a := a.(type) {
-		case vrrp.Send:
-			in.send(a.Priority)
-		case vrrp.Enter:
-			in.enter(a)
-		case vrrp.Announce:
-			in.challenged()
-		case vrrp.Note:
-			in.note(a)
-		}
+	if in.group != nil {
+		in.group.step(in, e)
+		return
+	}
+	before := in.machine.State()
+	actions := in.machine.Step(e, in.router.host.Clock.Now())
+	in.stats.Step(before, e, actions)
+	for _, a := range actions {
+		in.do(a)
 	}
 	in.schedule()
 }
 
+// do does one thing that the machine says.
+func (in *instance) do(a vrrp.Action) {
+	switch a := a.(type) {
+	case vrrp.Send:
+		in.send(a)
+	case vrrp.Enter:
+		in.enter(a)
+	case vrrp.Announce:
+		in.challenged()
+	case vrrp.Note:
+		in.note(a)
+	case vrrp.Ready: // the group's business
+	}
+}
+
 // schedule puts the machine's next timer on the agenda.
 func (in *instance) schedule() {
-	in.held = false
 	if at, ok := in.machine.Due(); ok {
 		in.router.agenda.set(&in.timer, at)
 	} else {
@@ -123,62 +144,32 @@ const grace = 20 * time.Millisecond
 
 // timeout is the machine's timer.
 func (in *instance) timeout(late time.Duration) {
-	if in.machine.State() == vrrp.Backup {
-		if late > stall {
-			in.router.agenda.set(&in.timer, in.router.host.Clock.Now()+grace)
-			return
-		}
-		if in.group != nil && !in.group.ready(in.router.host.Clock.Now()) {
-			in.held = true
-			return
-		}
+	if late > stall && in.machine.State() == vrrp.Backup {
+		in.router.agenda.set(&in.timer, in.router.host.Clock.Now()+grace)
+		return
 	}
 	in.step(vrrp.Timer{})
 }
 
 // enter is a change of state.
 func (in *instance) enter(e vrrp.Enter) {
-	if e.To == vrrp.Active {
-		in.counters.becameActive++
-	} else if e.From == vrrp.Active {
-		in.counters.releasedActive++
-	}
-	if in.quiet {
-		return
-	}
-	in.router.log.Info("state changed", "instance", in.conf.Name, "from", stateName(e.From), "to", stateName(e.To), "why", e.Why)
-	in.arrive(e.To)
-}
-
-// arrive does what a change of state asks for.
-func (in *instance) arrive(to vrrp.State) {
 	in.since = time.Now()
-	if to == vrrp.Active {
+	if e.To == vrrp.Active {
 		in.raise()
 		in.bursts.start(in.conf.GARP.Delay, in.conf.GARP.Repeat)
 	} else {
 		in.bursts.stop()
 		in.lower()
 	}
-	if in.group != nil {
-		in.group.moved(to)
-	}
-	if to != vrrp.Initialize {
-		in.router.notifier.instance(in, stateName(to))
+	in.router.log.Info("state changed", "instance", in.conf.Name, "from", stateName(e.From), "to", stateName(e.To), "why", e.Why)
+	if e.To != vrrp.Initialize {
+		in.router.notifier.instance(in, stateName(e.To))
 	}
 }
 
 // challenged: another router has advertised with a lower priority.
 func (in *instance) challenged() {
-	members := []*instance{in}
-	if in.group != nil {
-		members = in.group.members
-	}
-	for _, m := range members {
-		if m.machine.State() == vrrp.Active {
-			m.bursts.start(m.conf.GARP.LowerDelay, m.conf.GARP.LowerRepeat)
-		}
-	}
+	in.bursts.start(in.conf.GARP.LowerDelay, in.conf.GARP.LowerRepeat)
 	in.router.notifier.lowerPriority(in)
 }
 

@@ -124,18 +124,19 @@ func quoted(c *keepalived.Command) string {
 }
 
 func (in *instance) json() jsonInstance {
-	c, n := in.conf, in.counters
-	state := stateNumber(in.machine.State())
+	c, n := in.conf, &in.stats
+	s := in.machine.Status()
+	state := stateNumber(s.State)
 	d := jsonData{
 		Name: c.Name, DontTrackPrimary: number(c.DontTrackPrimary), SkipCheckAddress: number(c.SkipCheckAddress),
-		Strict: number(c.Strict), VMAC: in.vmacName(), Interface: in.device(), ActivePriority: in.heard.priority,
+		Strict: number(c.Strict), VMAC: in.vmacName(), Interface: in.device(), ActivePriority: s.ActivePriority,
 		LastTransition: float64(in.since.UnixMicro()) / 1e6,
 		GARPDelay:      c.GARP.Delay.Seconds(), GARPRefresh: int(c.GARP.Refresh.Seconds()), GARPRepeat: c.GARP.Repeat,
 		GARPRefreshRepeat: c.GARP.RefreshRepeat, GARPLowerDelay: int(c.GARP.LowerDelay.Seconds()), GARPLowerRepeat: c.GARP.LowerRepeat,
 		LowerNoAdvert: number(c.LowerNoAdvert), HigherAdvert: number(c.HigherAdvert),
 		VRID: c.VRID, Priority: c.Priority, EffectivePriority: in.priority,
 		VIPSet: len(in.has.addresses) > 0, PromoteSecondary: c.PromoteSecondary,
-		Interval: c.Interval.Seconds(), ActiveInterval: c.Interval.Seconds(), Accept: number(c.Accept),
+		Interval: c.Interval.Seconds(), ActiveInterval: s.ActiveInterval.Seconds(), Accept: number(c.Accept),
 		NoPreempt: !c.Preempt, PreemptDelay: int(c.PreemptDelay.Seconds()),
 		State: state, WantState: state, Version: c.Version, Email: c.Notify.Email, NotifyDeleted: c.Notify.Deleted != nil,
 		ScriptBackup: quoted(c.Notify.Backup), ScriptActive: quoted(c.Notify.Active), ScriptFault: quoted(c.Notify.Fault),
@@ -145,17 +146,14 @@ func (in *instance) json() jsonInstance {
 		Routes: words(c.Routes, func(r keepalived.Route) []string { return r.Words }),
 		Rules:  words(c.Rules, func(r keepalived.Rule) []string { return r.Words }),
 	}
-	if state == 1 && c.Version == 3 && in.heard.interval > 0 {
-		d.ActiveInterval = in.heard.interval.Seconds()
-	}
 	if c.Password != nil {
 		d.AuthType, d.AuthData = 1, "********"
 	}
 	in.jsonTracked(&d)
 	return jsonInstance{d, jsonStats{
-		n.received, n.sent, n.becameActive, n.releasedActive,
-		n.odd["packet_len_err"], n.odd["advert_interval_err"], n.odd["ip_ttl_err"], n.odd["invalid_type_rcvd"], n.odd["addr_list_err"],
-		n.odd["invalid_authtype"], n.odd["authtype_mismatch"], n.odd["auth_failure"], n.stopReceived, n.stopSent,
+		n.Received, n.Sent, n.Became, n.Released,
+		n.Counter("packet_len_err"), n.Counter("advert_interval_err"), n.Counter("ip_ttl_err"), n.Counter("invalid_type_rcvd"), n.Counter("addr_list_err"),
+		n.Counter("invalid_authtype"), n.Counter("authtype_mismatch"), n.Counter("auth_failure"), n.StopReceived, n.StopSent,
 	}}
 }
 

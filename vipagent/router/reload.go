@@ -37,53 +37,35 @@ func (s *setup) change() {
 		in.lower()
 	}
 	for _, in := range s.instances {
-		in.wire.reset(in.conf)
-		if m := machineConfig(in.conf); in.begun && !reflect.DeepEqual(m, in.runs) {
-			in.remake(m)
+		if m := in.machineConfig(); !reflect.DeepEqual(m, in.machine.Config()) {
+			in.step(vrrp.Reconfigure{Config: m})
 		}
-	}
-	for _, in := range s.instances {
+		if in.begun && in.group == nil {
+			in.step(vrrp.Follow{State: in.alone()})
+		} else if in.begun {
+			in.step(vrrp.Startup{}) // it has begun: this only brings the members together
+		}
 		if !in.begun {
-			in.remake(machineConfig(in.conf))
+			in.priority = in.conf.Priority
 			if in.router.started {
 				in.clear()
 			}
 			continue
 		}
+		in.priority = in.machine.Status().Priority
 		if added := in.raise(); len(added) > 0 {
 			in.bursts.start(in.conf.GARP.Delay, in.conf.GARP.Repeat)
 		}
 	}
 }
 
-// remake replaces the machine by one with another configuration, in the state of the
-// old one.
-func (in *instance) remake(m vrrp.Config) {
-	was := in.machine.State()
-	begun := in.begun
-	in.runs, in.begun = m, false
-	if begun {
-		m.StartActive = false // it has been here for a while
+// alone is where an instance goes that has left a group which kept it in Fault; for
+// all others it is where they are.
+func (in *instance) alone() vrrp.State {
+	if s := in.machine.State(); s != vrrp.Fault {
+		return s
 	}
-	in.machine = vrrp.New(m)
-	in.router.agenda.cancel(&in.timer)
-	if in.held = false; !begun {
-		in.priority = in.conf.Priority
-		return
-	}
-	in.quiet = true
-	s := in.stand()
-	if in.broken {
-		s.fault = "as before the reload"
-	}
-	in.start(s)
-	if was == vrrp.Active && in.machine.State() == vrrp.Backup {
-		in.step(vrrp.Follow{State: vrrp.Active})
-	}
-	in.quiet = false
-	if now := in.machine.State(); now != was {
-		in.arrive(now)
-	}
+	return vrrp.Backup
 }
 
 // retire ends an instance that the new configuration does not have.

@@ -171,18 +171,15 @@ func (r *Router) keepAppointments() {
 			r.log.Warn("a timer is late: this process did not run", "late", late.Round(time.Millisecond))
 		}
 		p.do(late)
-		r.settleGroups()
 	}
 }
 
-// settle brings what follows from the last events in line: links that have changed
-// first, as instances depend on them.
+// settle draws the conclusions from changes of links, once for many of them.
 func (r *Router) settle() {
 	if r.stale {
 		r.stale = false
 		r.readLinks()
 	}
-	r.settleGroups()
 }
 
 // drain waits for what still runs, for a while, and then ends it.

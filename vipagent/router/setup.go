@@ -182,10 +182,10 @@ func (s *setup) untrack(next *setup) {
 func (s *setup) adoptInstances(r *Router, old *setup) (gone []*instance) {
 	before := make(map[identity]*instance, len(old.instances))
 	for _, in := range old.instances {
-		before[in.identity()] = in
+		before[identityOf(in.conf)] = in
 	}
 	for _, conf := range s.config.Instances {
-		id := identity{conf.Interface, conf.IPv6, conf.VRID}
+		id := identityOf(conf)
 		in := before[id]
 		if in == nil {
 			in = newInstance(r, conf)
@@ -196,7 +196,7 @@ func (s *setup) adoptInstances(r *Router, old *setup) (gone []*instance) {
 		s.instances = append(s.instances, in)
 	}
 	for _, in := range old.instances {
-		if before[in.identity()] == in {
+		if before[identityOf(in.conf)] == in {
 			gone = append(gone, in)
 		}
 	}
@@ -226,6 +226,11 @@ func (s *setup) formGroups(r *Router, old *setup) {
 		if len(g.members) == 0 {
 			continue
 		}
+		machines := make([]*vrrp.Machine, len(g.members))
+		for i, in := range g.members {
+			machines[i] = in.machine
+		}
+		g.sync = vrrp.NewSyncGroup(machines...)
 		for _, was := range old.groups {
 			if was.conf.Name == conf.Name {
 				g.state = was.state

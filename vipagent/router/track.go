@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"holdfast/vipagent/vrrp"
 )
@@ -128,7 +129,7 @@ func (in *instance) stand() standing {
 }
 
 // review looks at all that instances depend on and tells the machines what has
-// changed. A fault of one member of a group is a fault of all, and so is waiting.
+// changed. One member of a group waits for all.
 func (r *Router) review() {
 	r.ofInterfaces()
 	virtual := r.current.virtual()
@@ -138,17 +139,10 @@ func (r *Router) review() {
 		standings[in] = in.stand()
 	}
 	for _, g := range r.current.groups {
-		var all standing
+		waiting := slices.ContainsFunc(g.members, func(in *instance) bool { return standings[in].waiting })
 		for _, in := range g.members {
 			s := standings[in]
-			if s.fault != "" {
-				all.fault = cmp.Or(all.fault, in.conf.Name+": "+s.fault)
-			}
-			all.waiting = all.waiting || s.waiting
-		}
-		for _, in := range g.members {
-			s := standings[in]
-			s.fault, s.waiting = cmp.Or(s.fault, all.fault), all.waiting
+			s.waiting = waiting
 			standings[in] = s
 		}
 	}

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -11,22 +10,9 @@ import (
 
 // wire is how an instance is connected to the network.
 type wire struct {
-	port   *port         // nil = it has none (now)
-	form   vrrp.Checksum // of what it sends
-	failed bool          // the last advertisement could not be sent
+	port   *port // nil = it has none (now)
+	failed bool  // the last advertisement could not be sent
 	buffer []byte
-}
-
-// reset chooses the form that the configuration asks for.
-func (w *wire) reset(c keepalived.Instance) {
-	switch {
-	case c.Version == 2 || c.ChecksumPlain && !c.IPv6:
-		w.form = vrrp.Plain
-	case c.OldUnicast == "always" && len(c.Peers) > 0 && !c.IPv6:
-		w.form = vrrp.OldUnicast
-	default:
-		w.form = vrrp.Pseudo
-	}
 }
 
 // port is a socket and the instances that use it.
@@ -56,7 +42,7 @@ func (in *instance) multicastGroup() netip.Addr {
 			return g
 		}
 	}
-	return vrrp.Group(!in.conf.IPv6)
+	return vrrp.MulticastGroup(!in.conf.IPv6)
 }
 
 // endpoint is the socket that the instance needs now.
@@ -138,17 +124,13 @@ func (r *Router) lost(p *port, err error) {
 }
 
 // send sends an advertisement to the group, or to each peer.
-func (in *instance) send(priority uint8) {
-	in.counters.sent++
-	if priority == vrrp.PriorityStop {
-		in.counters.stopSent++
-	}
+func (in *instance) send(s vrrp.Send) {
 	if in.wire.port == nil || !in.source.IsValid() {
 		in.sendFailed(errNoSocket)
 		return
 	}
 	if !in.unicast() {
-		in.sendFailed(in.sendTo(in.multicastGroup(), vrrp.TTL, priority))
+		in.sendFailed(in.sendTo(in.multicastGroup(), vrrp.TTL, s))
 		return
 	}
 	ttl := in.conf.UnicastTTL
@@ -157,20 +139,16 @@ func (in *instance) send(priority uint8) {
 	}
 	var failed error
 	for _, p := range in.conf.Peers {
-		if err := in.sendTo(p.Address, ttl, priority); err != nil {
+		if err := in.sendTo(p.Address, ttl, s); err != nil {
 			failed = err
 		}
 	}
 	in.sendFailed(failed)
 }
 
-func (in *instance) sendTo(to netip.Addr, ttl int, priority uint8) error {
-	c := in.conf
-	a := vrrp.Advertisement{Version: c.Version, VRID: c.VRID, Priority: priority, Interval: c.Interval, Password: c.Password}
-	for _, x := range c.Addresses {
-		a.Addresses = append(a.Addresses, x.Prefix.Addr())
-	}
-	b, err := a.Append(in.wire.buffer[:0], in.wire.form, in.source, to)
+func (in *instance) sendTo(to netip.Addr, ttl int, s vrrp.Send) error {
+	m := in.machine
+	b, err := m.Advertisement(s).Append(in.wire.buffer[:0], m.Form(!in.conf.IPv6), in.source, to)
 	if err != nil {
 		return err
 	}
@@ -226,54 +204,20 @@ func (in *instance) peer(a netip.Addr) *keepalived.Peer {
 	return nil
 }
 
-// receive checks what the transport can check, and gives the rest to the machine.
+// receive checks a packet and gives it to the machine.
 func (in *instance) receive(x Packet) {
-	in.counters.received++
-	switch {
-	case x.Destination.IsMulticast() == in.unicast():
-		in.reject(vrrp.BadCast.String(), "it is not addressed as configured", x)
-		return
-	case !in.ttlFits(x):
-		in.reject(vrrp.BadTTL.String(), fmt.Sprintf("its TTL is %d", x.TTL), x)
-		return
-	case in.conf.CheckUnicast && in.unicast() && in.peer(x.Source) == nil:
-		in.reject(vrrp.UnknownPeer.String(), "its source is no peer", x)
+	policy := vrrp.Policy{Unicast: in.unicast(), CheckPeers: in.conf.CheckUnicast}
+	for _, p := range in.conf.Peers {
+		policy.Peers = append(policy.Peers, vrrp.Peer{Address: p.Address, MinTTL: p.MinTTL, MaxTTL: p.MaxTTL})
+		policy.CheckPeers = policy.CheckPeers || p.MinTTL != 0 || p.MaxTTL != 0 && p.MaxTTL != vrrp.TTL
+	}
+	e, err := in.machine.Config().Accept(vrrp.Packet{Message: x.Message, Source: x.Source, Destination: x.Destination, TTL: x.TTL}, policy)
+	if err == nil {
+		in.step(e)
 		return
 	}
-	a, form, err := vrrp.Parse(x.Message, x.Source, x.Destination)
-	if err != nil {
-		in.reject(vrrp.ReasonOf(err).String(), err.Error(), x)
-		return
-	}
-	if form == vrrp.OldUnicast && in.unicast() && in.conf.OldUnicast != "never" && in.wire.form == vrrp.Pseudo {
-		in.wire.form = form
-		in.router.log.Info("a peer uses the checksum of old versions: using it too", "instance", in.conf.Name, "peer", x.Source)
-	}
-	if a.Priority == vrrp.PriorityStop {
-		in.counters.stopReceived++
-	} else {
-		in.heard = heard{x.Source, a.Priority, a.Interval}
-	}
-	in.step(vrrp.Received{Advertisement: a, Source: x.Source})
-}
-
-// ttlFits: 255 proves that a packet was not routed. Unicast ones may be, unless the
-// peer's line says otherwise.
-func (in *instance) ttlFits(x Packet) bool {
-	if !in.unicast() {
-		return x.TTL == vrrp.TTL
-	}
-	p := in.peer(x.Source)
-	if p == nil {
-		return true
-	}
-	return (p.MinTTL == 0 || x.TTL >= p.MinTTL) && (p.MaxTTL == 0 || x.TTL <= p.MaxTTL)
-}
-
-// reject counts a packet that says nothing to the instance.
-func (in *instance) reject(counter, why string, x Packet) {
-	in.counters.rejected++
-	if times := in.counters.count(counter); worth(times) {
-		in.router.log.Warn("advertisement dropped", "instance", in.conf.Name, "from", x.Source, "why", why, "times", times)
+	in.stats.Refuse(err)
+	if times, yes := in.diary.worth(vrrp.ReasonOf(err).String()); yes {
+		in.router.log.Warn("advertisement dropped", "instance", in.conf.Name, "error", err, "times", times)
 	}
 }
