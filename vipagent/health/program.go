@@ -81,6 +81,15 @@ func (p Program) Root() bool {
 	return err == nil && c.Uid == 0
 }
 
+// Own makes the program's user and group the owners of a file.
+func (p Program) Own(path string) error {
+	c, err := p.credential()
+	if err != nil {
+		return err
+	}
+	return os.Lchown(path, int(c.Uid), int(c.Gid))
+}
+
 // credential looks the user up.
 func (p Program) credential() (*syscall.Credential, error) {
 	u, err := user.Lookup(p.User)

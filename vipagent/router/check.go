@@ -164,21 +164,13 @@ func (r *Router) watchProcesses(q *quorum) {
 }
 
 // met tells whether as many processes run as should.
-func (q *quorum) met() bool {
-	least := max(1, q.conf.Quorum)
-	if q.conf.Quorum == 0 && q.conf.QuorumMax > 0 {
-		least = 0
-	}
-	return q.count >= least && (q.conf.QuorumMax <= 0 || q.count <= q.conf.QuorumMax)
-}
+func (q *quorum) met() bool { return q.count >= q.conf.Quorum && q.count <= q.conf.QuorumMax }
 
 func (q *quorum) counted(n int) {
 	q.count = n
-	delay := q.conf.Delay
-	if q.met() && q.conf.ForkDelay > 0 {
+	delay := q.conf.EndDelay
+	if q.met() {
 		delay = q.conf.ForkDelay
-	} else if !q.met() && q.conf.EndDelay > 0 {
-		delay = q.conf.EndDelay
 	}
 	switch {
 	case q.met() == (q.state == up) && q.state != unknown:

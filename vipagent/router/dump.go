@@ -343,7 +343,7 @@ func (r *Router) writeTracked(w io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(s.quorums)) {
 		q := s.quorums[name]
 		fmt.Fprintf(w, " VRRP Track process = %s\n   Process = %s\n   Min processes = %d\n   Current processes = %d\n   Have quorum = %t\n   Weight = %d\n",
-			name, q.conf.Process, max(1, q.conf.Quorum), q.count, q.state == up, q.conf.Weight)
+			name, q.conf.Process, q.conf.Quorum, q.count, q.state == up, q.conf.Weight)
 	}
 	if len(s.config.Files) > 0 {
 		fmt.Fprintln(w, "------< Track files >------")

@@ -35,7 +35,7 @@ func TestDumps(t *testing.T) {
 		c.Scripts = []keepalived.Script{{Name: "check", Command: keepalived.Command{Args: []string{"check", "-x"}}, Interval: 1500 * time.Millisecond, Timeout: time.Second, Weight: 3, Rise: 1, Fall: 1}}
 		c.Groups = []keepalived.SyncGroup{{Name: "G", Members: []string{"V6"}}}
 		c.Files = []keepalived.TrackFile{{Name: "number", Path: "/n", Weight: 1}}
-		c.Processes = []keepalived.TrackProcess{{Name: "daemon", Process: "d", Weight: 5}}
+		c.Processes = []keepalived.TrackProcess{{Name: "daemon", Process: "d", Weight: 5, Quorum: 1, QuorumMax: 65535}}
 		c.Global.JSONDump = "/run/k.json"
 		w.scripts["check"] = errors.New("exit status 1")
 		r, stop := w.start(c)

@@ -47,7 +47,7 @@ func (r *Router) makeMACs() {
 		if l, there := r.links[in.vmacName()]; !parent || there && l.Up {
 			continue
 		}
-		m := MAC{Name: in.vmacName(), Parent: in.conf.Interface, VRID: in.conf.VRID, IPv6: in.conf.IPv6, IPVLAN: v.IPVLAN}
+		m := MAC{Name: in.vmacName(), Parent: in.conf.Interface, VRID: in.conf.VRID, IPv6: in.conf.IPv6, VMAC: *v}
 		if err := r.host.MACs.Add(m); err != nil {
 			if in.why == "" {
 				r.log.Error("cannot make interface", "instance", in.conf.Name, "interface", m.Name, "error", err)
@@ -175,7 +175,7 @@ func (in *instance) ownFault() string {
 	if !in.source.IsValid() {
 		return "no source address on " + in.conf.Interface
 	}
-	for _, a := range slices.Concat(in.conf.Addresses, in.conf.Excluded) {
+	for _, a := range slices.Concat(in.conf.Addresses, in.conf.Excluded, in.router.current.staticsOf(in.conf.Name)) {
 		if a.Interface != "" && a.Interface != in.conf.Interface && !a.NoTrack {
 			if why := in.router.linkFault(a.Interface); why != "" {
 				return why
@@ -183,6 +183,20 @@ func (in *instance) ownFault() string {
 		}
 	}
 	return ""
+}
+
+// staticsOf returns the static addresses that an instance depends on, by a
+// track_group.
+func (s *setup) staticsOf(name string) []keepalived.Address {
+	var out []keepalived.Address
+	for _, a := range s.config.StaticAddresses {
+		for _, g := range s.config.TrackGroups {
+			if a.TrackGroup != "" && g.Name == a.TrackGroup && slices.Contains(g.Members, name) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
 }
 
 func (r *Router) linkFault(name string) string {

@@ -151,7 +151,7 @@ func (n *notifier) run(c *keepalived.Command, extra ...string) {
 // mail queues a message.
 func (n *notifier) mail(who, state, what string) {
 	g := n.router.current.config.Global
-	if len(g.Email.To) == 0 || g.Email.Server == "" || n.mails == nil {
+	if len(g.Email.To) == 0 || g.Email.Server == "" || n.mails == nil || state == "FAULT" && g.Email.NoFaults {
 		return
 	}
 	subject, body := mailText(who, state, what)

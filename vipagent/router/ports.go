@@ -63,12 +63,13 @@ type MACs interface {
 	Remove(name string) error
 }
 
-// MAC is an interface on top of another, with the virtual router's MAC address.
+// MAC is an interface on top of another, with the virtual router's MAC address, or the
+// parent's (ipvlan).
 type MAC struct {
 	Name, Parent string
 	VRID         uint8
 	IPv6         bool
-	IPVLAN       bool // no MAC of its own
+	VMAC         keepalived.VMAC // as configured
 }
 
 // Endpoint is what one socket is for: the virtual routers of one family on one

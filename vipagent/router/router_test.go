@@ -205,7 +205,7 @@ func TestWeights(t *testing.T) {
 		missing.Command.Args = []string{"missing"}
 		c.Scripts = []keepalived.Script{script("plus", 10, 2, 2), script("minus", -20, 1, 1), missing}
 		c.Files = []keepalived.TrackFile{{Name: "number", Path: "/n", Weight: 1}}
-		c.Processes = []keepalived.TrackProcess{{Name: "daemon", Process: "d", Weight: 5, Quorum: 2, EndDelay: 3 * time.Second}}
+		c.Processes = []keepalived.TrackProcess{{Name: "daemon", Process: "d", Weight: 5, Quorum: 2, QuorumMax: 65535, EndDelay: 3 * time.Second}}
 		w.scripts["plus"], w.scripts["minus"] = nil, nil
 		r, stop := w.start(c)
 		defer stop()
