@@ -209,21 +209,22 @@ func (r *addressReader) broadcast(v word) bool {
 	return true
 }
 
+// peer reads the address of the other end, which has no prefix length.
 func (r *addressReader) peer(v word) {
-	p, ok := parsePrefix(v.text)
+	a, err := netip.ParseAddr(v.text)
 	switch {
 	case r.address.Peer.IsValid():
 		r.warn(v.at, fmt.Sprintf("there is a peer already: %s is ignored", v.text))
-	case !ok:
-		r.warn(v.at, fmt.Sprintf("%q is not an IP address: it is ignored", v.text))
-	case familyOf(p.Addr()) != familyOf(r.address.Prefix.Addr()):
+	case err != nil:
+		r.warn(v.at, fmt.Sprintf("the peer %q is not an IP address: it is ignored", v.text))
+	case familyOf(a) != familyOf(r.address.Prefix.Addr()):
 		r.warn(v.at, fmt.Sprintf("the peer %s is of the other family: it is ignored", v.text))
 	default:
 		if !r.address.Prefix.IsSingleIP() {
 			r.warn(r.item.words[0].at, "the prefix length is ignored: an address with a peer has the peer's")
 		}
-		r.address.Peer = p
-		r.address.Prefix = netip.PrefixFrom(r.address.Prefix.Addr(), p.Bits())
+		r.address.Peer = netip.PrefixFrom(a, a.BitLen())
+		r.address.Prefix = netip.PrefixFrom(r.address.Prefix.Addr(), a.BitLen())
 	}
 }
 

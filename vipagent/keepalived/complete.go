@@ -144,7 +144,7 @@ func (p *parser) completeAuth(d *draft) {
 func (p *parser) completeUnicast(d *draft) {
 	if d.CheckUnicast = d.CheckUnicast || p.set.has("vrrp_check_unicast_src"); len(d.Peers) > 0 {
 		if d.Strict {
-			p.error(d.set["unicast_peer"], "unicast_peer", "strict mode has no unicast: the instance cannot run", "", 5)
+			p.error(d.set["unicast_peer"], "unicast_peer", "strict mode has no unicast: the instance cannot run", "Keepalived 2.2 lets it pass", 5)
 			d.lost = true
 		}
 		if d.set.has("mcast_dst_ip") {

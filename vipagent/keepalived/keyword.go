@@ -60,6 +60,9 @@ type keyword struct {
 	// reason says what that means.
 	handle func(*parser, *statement)
 	reason string
+	// obsolete is what Keepalived asks for instead, when it complains about the
+	// keyword.
+	obsolete string
 }
 
 // language is all keywords.

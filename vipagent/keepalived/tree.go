@@ -48,7 +48,7 @@ func (p *parser) next() (item, bool) {
 		}
 		words, open := splitWords(t)
 		if open {
-			p.warn(t.at(0), "", `a " is not closed on this line: what follows it is lost`, "")
+			p.add(openQuote(t.at(0)))
 		}
 		if len(words) > 0 {
 			return item{words, t}, true
