@@ -37,6 +37,7 @@ type instance struct {
 	why      string     // the first of the faults, "" = none
 
 	wire     wire
+	made     int // index of the interface with the virtual MAC address, 0 = none yet
 	has      holdings
 	bursts   bursts
 	stats    vrrp.Stats

@@ -37,14 +37,14 @@ func (r *Router) readLinks() {
 
 // makeMACs makes the interfaces with virtual MAC addresses that are missing.
 func (r *Router) makeMACs() {
-	made := false
+	var made []*instance
 	for _, in := range r.current.instances {
 		v := in.conf.VMAC
 		if v == nil || r.host.MACs == nil {
 			continue
 		}
 		_, parent := r.links[in.conf.Interface]
-		if l, there := r.links[in.vmacName()]; !parent || there && l.Up {
+		if l, there := r.links[in.vmacName()]; !parent || there && l.Up && in.made == l.Index {
 			continue
 		}
 		m := MAC{Name: in.vmacName(), Parent: in.conf.Interface, VRID: in.conf.VRID, IPv6: in.conf.IPv6, VMAC: *v}
@@ -54,15 +54,18 @@ func (r *Router) makeMACs() {
 			}
 			continue
 		}
-		made = true
+		made = append(made, in)
 	}
-	if !made {
+	if len(made) == 0 {
 		return
 	}
 	if list, err := r.host.Links.Links(); err == nil {
 		for _, l := range list {
 			r.links[l.Name] = l
 		}
+	}
+	for _, in := range made {
+		in.made = r.links[in.vmacName()].Index
 	}
 }
 
