@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -38,17 +39,32 @@ func TestOtherPassword(t *testing.T) {
 	if d := site.overlaps(site.began, lab.Now())["table 10.77.1.1"]; d == 0 {
 		t.Error("no overlap by the address tables")
 	}
-	begun := lab.Now()
-	eventually(ctx, t, func() error {
-		if d := site.overlaps(begun, lab.Now())["adverts {51 false}"]; d == 0 {
-			return fmt.Errorf("no overlap by the advertisements")
-		}
-		return nil
-	})
 	for _, a := range site.tap.Adverts(site.began, lab.Now()) {
 		if a.Host == site.host(1).Name && a.Password != "wrong" {
 			t.Errorf("decoded password %q", a.Password)
 		}
+	}
+}
+
+// TestBothSpeak: on either side of a cut trunk each router is Active.
+func TestBothSpeak(t *testing.T) {
+	t.Parallel()
+	site, ctx := planted(t, version3())
+	check(t, errors.Join(site.start(0), site.start(1)))
+	eventually(ctx, t, func() error { return site.settled(0) })
+	began := lab.Now()
+	check(t, site.network.Partition())
+	eventually(ctx, t, func() error {
+		found := site.overlaps(began, lab.Now())
+		for _, what := range []string{"adverts {51 false}", "table 10.77.1.1", "table 10.77.1.2"} {
+			if found[what] < sameInstant {
+				return fmt.Errorf("the %s are not seen to overlap: %v", what, found)
+			}
+		}
+		return nil
+	})
+	if err := site.settled(0); err == nil {
+		t.Error("host 0 passes for the only holder")
 	}
 }
 
