@@ -92,7 +92,10 @@ func (s setting) addresses() []netip.Addr {
 // keepalived returns a host's keepalived.conf.
 func (s setting) keepalived(hosts []*lab.Host, host int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "global_defs {\n    router_id %s\n    vrrp_version %d\n    script_user root\n    enable_script_security\n", hosts[host].Name, s.version)
+	fmt.Fprintf(&b, "global_defs {\n    router_id %s\n    vrrp_version %d\n    script_user root\n", hosts[host].Name, s.version)
+	if !lab.InUserNamespace() { // there, files of root are somebody else's
+		b.WriteString("    enable_script_security\n")
+	}
 	lines(&b, s.global)
 	b.WriteString("}\n")
 	for _, block := range s.blocks {
