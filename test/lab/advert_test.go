@@ -76,6 +76,7 @@ func TestAdvertFaults(t *testing.T) {
 		{"version", keepalived3, "version is 4", func(b []byte) []byte { b[34] = 0x41; return b }},
 		{"reserved bits", keepalived3, "reserved bits", func(b []byte) []byte { b[38] |= 0x10; return b }},
 		{"count", keepalived3, "message of 16 bytes with 3 addresses", func(b []byte) []byte { b[37]++; return b }},
+		{"more than is counted", keepalived3, "message of 16 bytes with 1 addresses", func(b []byte) []byte { b[37]--; return b }},
 		{"authentication type", keepalived2, "authentication type", func(b []byte) []byte { b[38] = 2; return b }},
 		{"password without type", keepalived2Password, "without authentication", func(b []byte) []byte { b[38] = 0; return b }},
 		{"link-local source", keepalived3IPv6, "not link-local", func(b []byte) []byte { b[22], b[23] = 0xfd, 0x77; return b }},

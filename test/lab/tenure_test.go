@@ -60,6 +60,30 @@ func TestTenures(t *testing.T) {
 			changes: []change{{"b", "a", 50 * x}, {"a", "b", 60 * x}},
 		},
 		{
+			name: "preempted without a word, and back",
+			adverts: []Advert{
+				said(100*x, "b", 100), said(150*x, "a", 150), said(250*x, "a", 150), said(390*x, "b", 200),
+			},
+			tenures: []Tenure{
+				{Host: "b", Router: router, Priority: 100, From: Time(100 * x), To: Time(100 * x), Count: 1},
+				{Host: "a", Router: router, Priority: 150, From: Time(150 * x), To: Time(250 * x), Count: 2},
+				{Host: "b", Router: router, Priority: 200, From: Time(390 * x), To: Time(390 * x), Count: 1},
+			},
+			changes: []change{{"b", "a", 50 * x}, {"a", "b", 140 * x}},
+		},
+		{
+			name: "after one who came late and left early",
+			adverts: []Advert{
+				said(100*x, "a", 150), said(200*x, "b", 100), said(220*x, "a", 150), said(340*x, "a", 150), said(700*x, "b", 100),
+			},
+			tenures: []Tenure{
+				{Host: "a", Router: router, Priority: 150, From: Time(100 * x), To: Time(340 * x), Count: 3},
+				{Host: "b", Router: router, Priority: 100, From: Time(200 * x), To: Time(200 * x), Count: 1},
+				{Host: "b", Router: router, Priority: 100, From: Time(700 * x), To: Time(700 * x), Count: 1},
+			},
+			changes: []change{{"a", "b", -140 * x}, {"a", "b", 360 * x}},
+		},
+		{
 			name: "both",
 			adverts: []Advert{
 				said(100*x, "a", 150), said(200*x, "a", 150), said(250*x, "b", 100), said(300*x, "a", 150), said(350*x, "b", 100), said(400*x, "a", 150),
