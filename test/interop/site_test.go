@@ -32,6 +32,7 @@ type site struct {
 // newSite builds a network for the test alone. Nothing runs yet.
 func newSite(t *testing.T, s setting, programs [2]program, probeEvery time.Duration) *site {
 	t.Helper()
+	s.instances = slices.Clone(s.instances) // a reload changes them, and other tests go on with the cell's
 	layout := lab.Layout{Hosts: []lab.Segment{lab.SegmentA, lab.SegmentB}, Clients: []lab.Segment{lab.SegmentB}, Dir: t.TempDir()}
 	n, err := lab.New(layout)
 	check(t, err)
