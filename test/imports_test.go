@@ -50,7 +50,7 @@ func rules() []rule {
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
-		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", wire},
+		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
 		{pkg: wire, why: "generated from holdfast.proto alone"},
@@ -108,7 +108,7 @@ func confined() []struct {
 func pureImports() []string {
 	return []string{
 		"bytes", "cmp", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
-		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings",
+		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "path", "slices", "sort", "strconv", "strings",
 		"time", "unicode", "unicode/utf8",
 	}
 }

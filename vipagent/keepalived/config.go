@@ -73,6 +73,7 @@ type Email struct {
 	HELO           string
 	ConnectTimeout time.Duration
 	Alert          bool // smtp_alert
+	NoFaults       bool // no_email_faults
 }
 
 // NotifyFIFO gets a line for each change of state.
@@ -80,6 +81,8 @@ type NotifyFIFO struct {
 	Path   string
 	Script *Command // reads it; nil = none
 	VRRP   bool     // vrrp_notify_fifo, not notify_fifo
+	User   string   // who owns the FIFO; "" = the agent's user
+	Group  string
 }
 
 // Command is a program with its arguments, run without a shell.
@@ -230,8 +233,11 @@ type Peer struct {
 // VMAC is use_vmac or use_ipvlan.
 type VMAC struct {
 	Name     string // of the interface; "" = vrrp.VRID
+	MAC      string // as it was written: six octets, or five to which the VRID is added; "" = the RFC's
 	XmitBase bool   // advertisements leave on the parent interface
 	IPVLAN   bool
+	Mode     string       // of an ipvlan: bridge, private, vepa; "" = bridge
+	Address  netip.Prefix // of an ipvlan
 }
 
 // Address is a virtual or static address.
@@ -243,20 +249,26 @@ type Address struct {
 	Broadcast netip.Addr
 	Peer      netip.Prefix
 	NoTrack   bool
-	Options   []string // home, mngtmpaddr, noprefixroute, autojoin, -nodad, ...
-	At        Position
+	// TrackGroup names the TrackGroup that a static address depends on; "" = none.
+	TrackGroup string
+	// Options are home, mngtmpaddr, noprefixroute, autojoin, -nodad, use_vmac, and
+	// preferred_lft with its value as the next element.
+	Options []string
+	At      Position
 }
 
 // Route is a virtual or static route, in the words of ip(8).
 type Route struct {
-	Words   []string // "192.168.2.0/24", "via", "10.0.0.1", "dev", "eth0", ...
-	NoTrack bool
-	At      Position
+	Words      []string // "192.168.2.0/24", "via", "10.0.0.1", "dev", "eth0", ...
+	NoTrack    bool
+	TrackGroup string // of a static one; "" = none
+	At         Position
 }
 
 // Rule is a virtual or static rule, in the words of ip(8).
 type Rule struct {
-	Words   []string
-	NoTrack bool
-	At      Position
+	Words      []string
+	NoTrack    bool
+	TrackGroup string // of a static one; "" = none
+	At         Position
 }
