@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ type cell struct {
 	steps   []step
 	// alone: its times are too short for a machine that does something else too.
 	alone bool
+	// only: the cell is for some pairings; nil = for all.
+	only func(pairing) bool
 }
 
 // step is something that happens, and what comes of it.
@@ -232,13 +235,14 @@ func (s *site) against(a lab.Advert) (faults []string) {
 	if int(a.Version) != s.setting.version {
 		fault("version %d", a.Version)
 	}
-	if a.Interval != s.setting.interval {
+	if a.Interval != s.setting.advertInterval(sender) {
 		fault("interval %s", a.Interval)
 	}
 	if a.Password != instance.password {
 		fault("password %q", a.Password)
 	}
-	if !s.setting.reloads && !slices.Equal(a.Addresses, instance.addresses()) {
+	known := append(slices.Clone(s.lists), instance.addresses())
+	if !slices.ContainsFunc(known, func(list []netip.Addr) bool { return slices.Equal(list, a.Addresses) }) {
 		fault("addresses %v", a.Addresses)
 	}
 	want := s.host(sender).MAC.String()

@@ -101,6 +101,14 @@ func electionCells() []cell {
 	equal := version3()
 	equal.priority = [2]int{100, 100}
 
+	// A Backup router waits for as long as the Active one's interval has it.
+	learned := version3()
+	learned.second = 50 * time.Millisecond
+	learnedSteps := exchange(learned)
+	for i := range learnedSteps {
+		learnedSteps[i].noisy = true // Keepalived mentions that the intervals differ
+	}
+
 	owner := version3()
 	owner.priority, owner.state = [2]int{255, 100}, [2]string{"MASTER"}
 	owner2 := version2()
@@ -122,6 +130,7 @@ func electionCells() []cell {
 		{name: "equal priorities", setting: equal, steps: []step{
 			starts(0, 0, equal.down(0)), starts(1, 0, 0), partition(equal.down(1)), heals(1, equal.interval), stops(1, 0, equal.skew(0)),
 		}},
+		{name: "v3 learned interval", setting: learned, steps: learnedSteps},
 		{name: "partition", setting: version3(), steps: []step{
 			startsBoth(0, version3().down(0)), partition(version3().down(1)), heals(0, version3().interval),
 		}},
@@ -160,9 +169,17 @@ func eventCells() []cell {
 
 	restart := version2()
 	reload := version2()
-	reload.reloads = true
+
+	// A Backup that puts up with another list, as Keepalived does from 2.3.3 on, is
+	// not Active beside a peer that alone was reloaded.
+	alone := version2()
+	tolerant := func(p pairing) bool { return p[0].name == "keepalived" && p[1].name == "holdfast" }
 
 	return []cell{
+		{name: "reload of the peer alone", setting: alone, only: tolerant, steps: []step{
+			startsBoth(0, alone.down(1)), reloadsOne(0, 0, 2*alone.down(1), vip4, "10.77.1.3/32"), reloadsOne(1, 0, 0, vip4, "10.77.1.3/32"),
+			stops(0, 1, alone.skew(1)),
+		}},
 		{name: "script", setting: fault, steps: []step{
 			startsBoth(0, fault.down(1)+scriptTime), scriptFails(0, 1, scriptTime+fault.skew(1)), scriptRecovers(0, 0, scriptTime+fault.down(0)),
 			scriptFails(1, 0, scriptTime), scriptFails(0, nobody, scriptTime), scriptRecovers(1, 1, scriptTime+fault.down(1)),

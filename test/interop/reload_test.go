@@ -32,7 +32,6 @@ func reloadUnderLoad(t *testing.T, p program) {
 	kept6 := netip.MustParseAddr("fd77::c:2")
 	s.instances[0].lines = []string{"virtual_ipaddress_excluded {", "    fd77::c:2/128", "}"}
 	site := newSite(t, s, [2]program{p, p}, 2*time.Millisecond)
-	site.setting.reloads = true
 	check(t, site.start(0))
 	check(t, awaitSettled(ctx, site, 0, s.down(0)))
 	turns := 5
@@ -49,7 +48,8 @@ func reloadUnderLoad(t *testing.T, p program) {
 		if turn%2 == 1 {
 			slices.Reverse(vips)
 		}
-		site.setting.instances[0].vips = vips
+		site.list(vips)
+		site.recorder.Probe(kept, kept6)
 		check(t, site.reload(0))
 		want := netip.MustParsePrefix(added).Addr()
 		eventually(ctx, t, func() error { return tableHas(site, 0, want, last...) })

@@ -17,13 +17,13 @@ import (
 type setting struct {
 	version   int
 	interval  time.Duration // advert_int
+	second    time.Duration // that of host 1, if it has another one
 	priority  [2]int        // 0 = 150 and 100
 	state     [2]string     // "" = BACKUP
 	global    []string      // lines of global_defs
 	blocks    []string      // lines before the instances
 	instances []instance
 	group     bool   // the instances are one vrrp_sync_group
-	reloads   bool   // address lists change on the way
 	frr       string // vrrpd's configuration, with {priority}; "" = no cell for FRR
 }
 
@@ -46,7 +46,15 @@ func (s setting) priorities() [2]int {
 	return s.priority
 }
 
-// skew is Skew_Time of a host: RFC 3768 section 6.1, RFC 9568 section 6.1.
+// advertInterval is a host's own advert_int.
+func (s setting) advertInterval(host int) time.Duration {
+	if host == 1 && s.second != 0 {
+		return s.second
+	}
+	return s.interval
+}
+
+// skew is Skew_Time of a host that hears host 0: RFC 3768 section 6.1, RFC 9568 section 6.1.
 func (s setting) skew(host int) time.Duration {
 	unit := s.interval
 	if s.version == 2 {
@@ -110,7 +118,7 @@ func (s setting) keepalived(hosts []*lab.Host, host int) string {
 	}
 	for _, i := range s.instances {
 		fmt.Fprintf(&b, "vrrp_instance vi_%d {\n    state %s\n    interface %s\n    virtual_router_id %d\n    priority %d\n    advert_int %g\n",
-			i.vrid, cmp.Or(s.state[host], "BACKUP"), lab.Interface, i.vrid, s.priorities()[host], s.interval.Seconds())
+			i.vrid, cmp.Or(s.state[host], "BACKUP"), lab.Interface, i.vrid, s.priorities()[host], s.advertInterval(host).Seconds())
 		lines(&b, i.lines)
 		lines(&b, i.own[host])
 		b.WriteString("    virtual_ipaddress {\n")

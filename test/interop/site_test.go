@@ -25,6 +25,9 @@ type site struct {
 	routers  [2]lab.Router
 	began    lab.Time
 
+	lists [][]netip.Addr // what the first instance had before reloads
+	gone  []netip.Addr   // of those, what nobody is to have any more
+
 	up  [2]bool   // the router was started, and not ended
 	log [2]string // what it had said when a step that is noisy ended
 }
@@ -103,6 +106,11 @@ func (s *site) tablesSettled(holder int) error {
 			if has := slices.Contains(have, s.host(i).Name); p.tables && has != holds(holder, i) {
 				return fmt.Errorf("%s is in the address table of %v", vip, have)
 			}
+		}
+	}
+	for _, vip := range s.gone {
+		if have := s.recorder.Holders(vip); len(have) > 0 {
+			return fmt.Errorf("%s, which was taken out, is in the address table of %v", vip, have)
 		}
 	}
 	return nil

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -106,11 +108,33 @@ func reloads(first, second, holder int, vips ...string) step {
 	return step{
 		name: fmt.Sprintf("reload of host %d, then of host %d", first, second), holder: holder, noisy: true,
 		do: func(_ context.Context, s *site) error {
-			s.setting.instances[0].vips = vips
-			s.recorder.Probe(s.setting.addresses()...)
+			s.list(vips)
 			return errors.Join(s.reload(first), s.reload(second))
 		},
 	}
+}
+
+// reloadsOne gives one host another list of addresses, and looks at what comes of
+// it after a while.
+func reloadsOne(host, holder int, after time.Duration, vips ...string) step {
+	return step{
+		name: fmt.Sprintf("reload of host %d", host), holder: holder,
+		do: func(ctx context.Context, s *site) error {
+			s.list(vips)
+			return errors.Join(s.reload(host), pause(ctx, after))
+		},
+	}
+}
+
+// list is another list of addresses for the first instance, in the settings and
+// for the witnesses. The routers have not heard of it.
+func (s *site) list(vips []string) {
+	instance := &s.setting.instances[0]
+	before := instance.addresses()
+	s.lists = append(s.lists, before)
+	instance.vips = vips
+	s.gone = slices.DeleteFunc(append(s.gone, before...), func(a netip.Addr) bool { return slices.Contains(instance.addresses(), a) })
+	s.recorder.Probe(s.setting.addresses()...)
 }
 
 func (s *site) reload(i int) error { return s.routers[i].Reload(s.config(i)) }
