@@ -51,8 +51,30 @@ const (
 	late  = 100 * time.Millisecond
 )
 
-// run plays the cell with a program on each host and judges it.
+// tries is how often a cell with times that are shorter than a busy machine's
+// stalls may begin again after one.
+const tries = 3
+
+// run plays the cell with a program on each host and judges it. It returns what
+// was heard.
 func (c cell) run(t *testing.T, programs [2]program) []lab.Frame {
+	t.Helper()
+	for try := 1; ; try++ {
+		site := c.try(t, programs)
+		stall := site.recorder.Stall(site.began, lab.Now()).Max
+		if len(site.errors) > 0 && c.alone && try < tries && stall > c.setting.interval/2 {
+			t.Logf("again, as the machine stood still for %.1f ms: %s", ms(stall), strings.Join(site.errors, "\n"))
+			continue
+		}
+		for _, e := range site.errors {
+			t.Error(e)
+		}
+		return site.tap.Frames(site.began, lab.Now())
+	}
+}
+
+// try plays the cell once.
+func (c cell) try(t *testing.T, programs [2]program) *site {
 	t.Helper()
 	total := 20 * time.Second
 	for _, s := range c.steps {
@@ -67,7 +89,16 @@ func (c cell) run(t *testing.T, programs [2]program) []lab.Frame {
 		}
 	}
 	site.judgeAdverts()
-	return site.tap.Frames(site.began, lab.Now())
+	for i := range site.routers {
+		if err := site.routers[i].Kill(); err != nil {
+			site.errorf("%v", err)
+		}
+	}
+	return site
+}
+
+func (s *site) errorf(format string, args ...any) {
+	s.errors = append(s.errors, fmt.Sprintf(format, args...))
 }
 
 // stay is how long the outcome of a step is watched: long enough for an
@@ -79,7 +110,7 @@ func (s *site) play(ctx context.Context, step step, stay time.Duration) bool {
 	s.t.Helper()
 	began := lab.Now()
 	if err := step.do(ctx, s); err != nil {
-		s.t.Errorf("%s: %v", step.name, err)
+		s.errorf("%s: %v", step.name, err)
 		return false
 	}
 	within, cancel := context.WithTimeout(ctx, step.within+slack)
@@ -99,7 +130,7 @@ func (s *site) play(ctx context.Context, step step, stay time.Duration) bool {
 	stall := s.recorder.Stall(began, end)
 	s.t.Logf("%s: settled after %.0f ms, stall %.1f ms, %s", step.name, ms(settled.Sub(began)), ms(stall.Max), s.takeoverText(began, end))
 	if err != nil {
-		s.t.Errorf("%s: the addresses should be at %s: %v", step.name, s.holderText(step.holder), err)
+		s.errorf("%s: the addresses should be at %s: %v", step.name, s.holderText(step.holder), err)
 		return false
 	}
 	ok := s.judgeTimes(step, began, end, stall.Max)
@@ -114,13 +145,13 @@ func (s *site) judgeOverlaps(step step, began, settled, end lab.Time, stall time
 	ok := true
 	for what, d := range s.overlaps(began, settled) {
 		if limit := sameInstant + stall; d > limit && !step.noisy {
-			s.t.Errorf("%s: two routers at once for %.1f ms (%s), at most %.1f ms are due to a takeover", step.name, ms(d), what, ms(limit))
+			s.errorf("%s: two routers at once for %.1f ms (%s), at most %.1f ms are due to a takeover", step.name, ms(d), what, ms(limit))
 			ok = false
 		}
 	}
 	for what, d := range s.overlaps(settled, end) {
 		if d > 0 {
-			s.t.Errorf("%s: two routers at once for %.1f ms (%s) after all had settled", step.name, ms(d), what)
+			s.errorf("%s: two routers at once for %.1f ms (%s) after all had settled", step.name, ms(d), what)
 			ok = false
 		}
 	}
@@ -140,12 +171,12 @@ func (s *site) judgeTimes(step step, began, end lab.Time, stall time.Duration) b
 			return t.Router == router && t.Host == s.host(step.holder).Name && t.From >= began
 		})
 		if i < 0 {
-			s.t.Errorf("%s: %s did not take over %v", step.name, s.host(step.holder).Name, router)
+			s.errorf("%s: %s did not take over %v", step.name, s.host(step.holder).Name, router)
 			ok = false
 			continue
 		}
 		if waited := tenures[i].From.Sub(began); waited < step.wait {
-			s.t.Errorf("%s: %v taken over after %.1f ms, too early: the wait is %.1f ms", step.name, router, ms(waited), ms(step.wait))
+			s.errorf("%s: %v taken over after %.1f ms, too early: the wait is %.1f ms", step.name, router, ms(waited), ms(step.wait))
 			ok = false
 		}
 		for _, change := range lab.Takeovers(tenures, router) {
@@ -153,7 +184,7 @@ func (s *site) judgeTimes(step step, began, end lab.Time, stall time.Duration) b
 				continue
 			}
 			if d := change.Length(); d < step.dark-early || d > step.dark+late+stall {
-				s.t.Errorf("%s: %v was dark for %.1f ms, the protocol says %.1f ms (stall %.1f ms)", step.name, router, ms(d), ms(step.dark), ms(stall))
+				s.errorf("%s: %v was dark for %.1f ms, the protocol says %.1f ms (stall %.1f ms)", step.name, router, ms(d), ms(step.dark), ms(stall))
 				ok = false
 			}
 		}
@@ -167,11 +198,11 @@ func (s *site) judgeLogs(step step) bool {
 	for i := range s.routers {
 		found, err := s.newComplaints(i)
 		if err != nil {
-			s.t.Error(err)
+			s.errorf("%v", err)
 			return false
 		}
 		if len(found) > 0 && !step.noisy {
-			s.t.Errorf("%s: %s on %s complains, %d times:\n%s", step.name, s.programs[i].name, s.host(i).Name, len(found), strings.Join(found[:min(len(found), 5)], "\n"))
+			s.errorf("%s: %s on %s complains, %d times:\n%s", step.name, s.programs[i].name, s.host(i).Name, len(found), strings.Join(found[:min(len(found), 5)], "\n"))
 			ok = false
 		}
 	}
@@ -188,11 +219,11 @@ func (s *site) judgeAdverts() {
 			continue
 		}
 		if wrong++; wrong <= most {
-			s.t.Errorf("advertisement of %s for %v with priority %d: %s", a.Host, a.Router(), a.Priority, strings.Join(faults, "; "))
+			s.errorf("advertisement of %s for %v with priority %d: %s", a.Host, a.Router(), a.Priority, strings.Join(faults, "; "))
 		}
 	}
 	if wrong > most {
-		s.t.Errorf("%d advertisements are wrong", wrong)
+		s.errorf("%d advertisements are wrong", wrong)
 	}
 }
 

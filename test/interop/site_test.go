@@ -24,6 +24,7 @@ type site struct {
 	tap      *lab.Wiretap
 	routers  [2]lab.Router
 	began    lab.Time
+	errors   []string // what a cell has against it
 
 	lists [][]netip.Addr // what the first instance had before reloads
 	gone  []netip.Addr   // of those, what nobody is to have any more
