@@ -37,7 +37,7 @@ demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--l
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.
 test: build faultpoints ## all tests (a single package: go test ./fsm)
-	test/setup.sh
+	test/setup.sh keepalived:keepalived
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	go test -timeout 40m ./test/sim -runs 10000
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/\(out\|sim$$\)')
