@@ -3,6 +3,7 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -24,7 +25,55 @@ func setToPB(s *fsm.Set) *pb.VIPSet {
 	for _, cand := range s.Candidates {
 		out.Candidates = append(out.Candidates, &pb.Candidate{Host: cand.Host, Priority: int32(cand.Priority)})
 	}
+	out.Vrrp = vrrpToPB(s.VRRP)
 	return out
+}
+
+func vrrpToPB(v *fsm.VRRP) *pb.VRRP {
+	if v == nil {
+		return nil
+	}
+	out := &pb.VRRP{
+		Vrid: uint32(v.ID), Version: uint32(v.Version), Priority: uint32(v.Priority), IntervalMs: v.Interval.Milliseconds(),
+		Interface: v.Interface, Ipv6: v.IPv6, NoPreempt: v.NoPreempt, Password: v.Password,
+		PlainChecksum: v.PlainChecksum, Mode: v.Mode,
+	}
+	for _, p := range v.Peers {
+		out.Peers = append(out.Peers, p.String())
+	}
+	return out
+}
+
+// vrrpFromPB refuses numbers that would come out as others.
+func vrrpFromPB(set string, v *pb.VRRP) (*fsm.VRRP, error) {
+	if v == nil {
+		return nil, nil
+	}
+	for _, n := range []struct {
+		field string
+		value uint32
+	}{{"vrid", v.GetVrid()}, {"version", v.GetVersion()}, {"priority", v.GetPriority()}} {
+		if n.value > math.MaxUint8 {
+			return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("set %q: vrrp.%s: %d is above 255", set, n.field, n.value)}
+		}
+	}
+	if ms := v.GetIntervalMs(); ms < 0 || ms > time.Hour.Milliseconds() {
+		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("set %q: vrrp.interval: %d ms", set, ms)}
+	}
+	out := &fsm.VRRP{
+		ID: uint8(v.GetVrid()), Version: uint8(v.GetVersion()), Priority: uint8(v.GetPriority()),
+		Interval:  time.Duration(v.GetIntervalMs()) * time.Millisecond,
+		Interface: v.GetInterface(), IPv6: v.GetIpv6(), NoPreempt: v.GetNoPreempt(), Password: v.GetPassword(),
+		PlainChecksum: v.GetPlainChecksum(), Mode: v.GetMode(),
+	}
+	for _, text := range v.GetPeers() {
+		p, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("set %q: vrrp.peers: %q is no address", set, text)}
+		}
+		out.Peers = append(out.Peers, p)
+	}
+	return out, nil
 }
 
 func setFromPB(s *pb.VIPSet) (fsm.Set, error) {
@@ -46,10 +95,25 @@ func setFromPB(s *pb.VIPSet) (fsm.Set, error) {
 	for _, cand := range s.GetCandidates() {
 		out.Candidates = append(out.Candidates, fsm.Candidate{Host: cand.GetHost(), Priority: int(cand.GetPriority())})
 	}
+	var err error
+	if out.VRRP, err = vrrpFromPB(s.GetName(), s.GetVrrp()); err != nil {
+		return out, err
+	}
 	if err := fsm.ValidateSet(out); err != nil {
 		return out, &fsm.Refusal{Code: fsm.CodeInvalid, Message: err.Error()}
 	}
 	return out, nil
+}
+
+func routerToPB(set string, r fsm.Router) *pb.Router {
+	out := &pb.Router{Set: set, State: r.State, Priority: uint32(r.Priority)}
+	if r.Active.IsValid() {
+		out.Active = r.Active.String()
+	}
+	if r.Source.IsValid() {
+		out.Source = r.Source.String()
+	}
+	return out
 }
 
 func recallToPB(r *fsm.Recall) *pb.Recall {

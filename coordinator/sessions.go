@@ -95,6 +95,37 @@ func (c *Coordinator) ReportStall(ctx context.Context, r *pb.ReportStallRequest)
 	return &pb.ReportStallReply{Index: res.Index}, nil
 }
 
+// ReportRouter notes how a host stands in the VRRP of shared sets.
+func (c *Coordinator) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
+	id := fsm.SessionID(r.Session)
+	var ops []fsm.Op
+	for _, said := range r.Routers {
+		router := fsm.Router{State: said.GetState()}
+		if said.GetPriority() > math.MaxUint8 {
+			return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("router of %q: priority %d", said.GetSet(), said.GetPriority())}
+		}
+		router.Priority = uint8(said.GetPriority())
+		for _, a := range []struct {
+			text string
+			into *netip.Addr
+		}{{said.GetActive(), &router.Active}, {said.GetSource(), &router.Source}} {
+			if a.text == "" {
+				continue
+			}
+			var err error
+			if *a.into, err = netip.ParseAddr(a.text); err != nil {
+				return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("router of %q: %q is no address", said.GetSet(), a.text)}
+			}
+		}
+		ops = append(ops, fsm.NoteRouter{Session: id, Set: said.GetSet(), Router: router})
+	}
+	res, err := c.propose(ctx, c.actor(id), ops...)
+	if err != nil {
+		return nil, fmt.Errorf("report router: %w", err)
+	}
+	return &pb.ReportRouterReply{Index: res.Index}, nil
+}
+
 // Rebind moves a fenced session's grants to a new session of the same host.
 func (c *Coordinator) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
 	res, err := c.propose(ctx, c.actor(fsm.SessionID(r.Old)), fsm.Rebind{Old: fsm.SessionID(r.Old), New: fsm.SessionID(r.New)})

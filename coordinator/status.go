@@ -133,6 +133,9 @@ func (c *Coordinator) agentStatus(now lease.Time) []*pb.AgentStatus {
 				cond := s.Conditions[name]
 				a.Conditions = append(a.Conditions, &pb.Condition{Set: name, Weight: int32(cond.Weight), Veto: cond.Veto, Reason: cond.Reason})
 			}
+			for _, name := range sortedKeys(s.Routers) {
+				a.Routers = append(a.Routers, routerToPB(name, s.Routers[name]))
+			}
 		}
 		for _, g := range c.state.Grants() {
 			if g.Host == host {
@@ -174,6 +177,13 @@ func (c *Coordinator) vipStatus(set *fsm.Set) *pb.VIPStatus {
 	}
 	v.Holder, v.Session, v.Epoch, v.Recall = g.Host, uint64(g.Session), uint64(g.Epoch), recallToPB(g.Recall)
 	v.Verdict = "held"
+	if s, ok := c.state.Session(g.Session); ok && set.VRRP != nil && set.VRRP.Mode != fsm.VRRPOff {
+		if r, ok := s.Routers[set.Name]; ok {
+			if v.Router = routerToPB(set.Name, r); r.State != "active" {
+				v.Reason = "its addresses are not up there: " + r.String()
+			}
+		}
+	}
 	now := c.Boottime()
 	age, heard := c.renewalAge(now, g.Session)
 	if s, ok := c.state.Session(g.Session); ok && heard {

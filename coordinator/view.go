@@ -64,6 +64,9 @@ func (c *Coordinator) View(host string) *pb.View {
 	for _, set := range c.state.Sets() {
 		if slices.ContainsFunc(set.Candidates, func(cand fsm.Candidate) bool { return cand.Host == host }) {
 			v.CandidateOf = append(v.CandidateOf, set.Name)
+			if set.VRRP != nil && set.VRRP.Mode != fsm.VRRPOff {
+				v.Shared = append(v.Shared, &pb.Shared{Set: setToPB(set), Sources: c.sources(set.Name)})
+			}
 		}
 		g, held := c.state.Grant(set.Name)
 		if !held || !own[g.Session] {
@@ -79,6 +82,21 @@ func (c *Coordinator) View(host string) *pb.View {
 		}
 	}
 	return v
+}
+
+// sources lists where advertisements for a set come from that are of our hosts.
+// Called with the state locked.
+func (c *Coordinator) sources(set string) []string {
+	var out []string
+	for _, s := range c.state.Sessions() {
+		// Where another program on the host is Active, its advertisements come from
+		// the same address.
+		if r, ok := s.Routers[set]; ok && r.Source.IsValid() && r.Source != r.Active {
+			out = append(out, r.Source.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // configuration returns the latest configuration in this coordinator's log,

@@ -141,6 +141,11 @@ func arranged(set Set) Set {
 	}
 	slices.SortFunc(set.Addresses, func(a, b Address) int { return a.Addr().Compare(b.Addr()) })
 	set.Candidates = slices.Clone(set.Candidates)
+	if set.VRRP != nil {
+		vrrp := *set.VRRP
+		vrrp.Peers = slices.Clone(vrrp.Peers)
+		set.VRRP = &vrrp
+	}
 	slices.SortFunc(set.Candidates, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Host, b.Host))
 	})
@@ -185,5 +190,6 @@ func differences(old, next *Set) string {
 	add(old.AntiAffinity != next.AntiAffinity, "anti-affinity")
 	add(old.Paused != next.Paused, "paused")
 	add(old.Prefer != next.Prefer, "prefer")
+	add(!old.VRRP.Equal(next.VRRP), "vrrp")
 	return strings.Join(words, ", ")
 }

@@ -174,6 +174,7 @@ var decoders = map[string]func([]byte) (Op, error){
 	ConfirmRemoval{}.Kind(): decodeAs[ConfirmRemoval],
 	SetCondition{}.Kind():   decodeAs[SetCondition],
 	NoteStall{}.Kind():      decodeAs[NoteStall],
+	NoteRouter{}.Kind():     decodeAs[NoteRouter],
 	PutSet{}.Kind():         decodeAs[PutSet],
 	DeleteSet{}.Kind():      decodeAs[DeleteSet],
 	PreferHost{}.Kind():     decodeAs[PreferHost],
@@ -241,10 +242,10 @@ func checkFields(data []byte) error {
 	}
 }
 
-// plainName tells whether a field's name is of the letters that all ours have.
+// plainName tells whether a field's name is of the characters that all ours have.
 func plainName(name string) bool {
 	for i := range len(name) {
-		if c := name[i]; (c < 'a' || c > 'z') && c != '_' {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			return false
 		}
 	}

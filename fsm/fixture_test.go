@@ -23,7 +23,9 @@ func everyOp() []Op {
 		AntiAffinity: "power",
 		Paused:       true,
 		Prefer:       "b",
-		Revision:     4,
+		VRRP: &VRRP{ID: 51, Version: 2, Priority: 120, Interval: time.Second, Interface: "eth1", IPv6: true, NoPreempt: true,
+			Password: "secret", Peers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, PlainChecksum: true, Mode: VRRPObserve},
+		Revision: 4,
 	}
 	return []Op{
 		OpenSession{"a", time.Second, [32]byte{0x5e, 0xc7, 31: 0xff}},
@@ -42,6 +44,7 @@ func everyOp() []Op {
 		DrainHost{"a", true, "new kernel"},
 		RestoreSets{[]Set{set}, map[string]string{"a": "new kernel", "c": "gone"}, true, "undo"},
 		NoteStall{7, 2800 * time.Millisecond, 400 * time.Millisecond, 2},
+		NoteRouter{7, "web", Router{"backup", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 110}},
 	}
 }
 

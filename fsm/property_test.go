@@ -106,7 +106,7 @@ func (m *model) op(t *rapid.T) Op {
 	if grant, ok := s.Grant(set); ok && rapid.Bool().Draw(t, "author") {
 		session = grant.Session
 	}
-	switch rapid.IntRange(0, 16).Draw(t, "kind") {
+	switch rapid.IntRange(0, 17).Draw(t, "kind") {
 	case 0, 1:
 		return OpenSession{host, time.Second, [32]byte{1}}
 	case 2:
@@ -135,6 +135,8 @@ func (m *model) op(t *rapid.T) Op {
 		return m.restore(t)
 	case 14:
 		return NoteStall{Session: session, Lasted: MinStall * time.Duration(rapid.IntRange(0, 30).Draw(t, "lasted"))}
+	case 15:
+		return NoteRouter{session, set, Router{State: rapid.SampledFrom([]string{"", "backup", "active"}).Draw(t, "state")}}
 	}
 	return PutSet{Set: m.set(t, set)}
 }

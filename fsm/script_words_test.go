@@ -94,8 +94,10 @@ func (w *words) flag(word string) bool {
 //	recall SET epoch=N [to=HOST]            confirm ADDRESS session=N claim=N
 //	condition SET session=N [weight=N] [veto]
 //	stall SESSION lasted=D [ago=D] [more=N]
+//	router SET session=N [state=S] [active=ADDRESS] [priority=N]
 //	put SET ADDRESS[%INTERFACE],... hosts=HOST:PRIORITY,... [preempt] [delay=D]
-//	    [group=G] [spread=L] [apart=L] [paused]
+//	    [group=G] [spread=L] [apart=L] [paused] [vrid=N [version=N] [priority=N] [interval=D] [password=P]
+//	    [via=INTERFACE] [peers=ADDRESS,...] [ipv6] [nopreempt] [plain] [mode=M]]
 //	delete SET                              prefer SET HOST|nobody
 //	pause SET|everything                    resume SET|everything
 //	drain HOST                              undrain HOST
@@ -144,6 +146,16 @@ func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 		return SetCondition{SessionID(w.number("session")), w.next(), condition}, nil
 	case "stall":
 		return NoteStall{SessionID(w.number("")), w.duration("lasted", 0), w.duration("ago", 0), int(w.number("more"))}, nil
+	case "router":
+		router := Router{State: w.text("state")}
+		var err error
+		if w.named["priority"] != "" {
+			router.Priority = uint8(w.number("priority"))
+		}
+		if active := w.text("active"); active != "" {
+			router.Active, err = netip.ParseAddr(active)
+		}
+		return NoteRouter{SessionID(w.number("session")), w.next(), router}, err
 	case "put":
 		set, err := w.set()
 		return PutSet{set, w.cause}, err
@@ -176,6 +188,10 @@ func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 func (w *words) set() (Set, error) {
 	set := Set{Preempt: w.flag("preempt"), Paused: w.flag("paused"), PreemptDelay: w.duration("delay", 0),
 		SyncGroup: w.text("group"), Spread: w.text("spread"), AntiAffinity: w.text("apart")}
+	var err error
+	if set.VRRP, err = w.vrrp(); err != nil {
+		return set, err
+	}
 	set.Name = w.next()
 	for _, text := range strings.FieldsFunc(w.next(), func(r rune) bool { return r == ',' }) {
 		text, device, _ := strings.Cut(text, "%")
@@ -196,6 +212,30 @@ func (w *words) set() (Set, error) {
 	return set, nil
 }
 
+func (w *words) vrrp() (*VRRP, error) {
+	id := w.text("vrid")
+	if id == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(id, 10, 8)
+	v := &VRRP{ID: uint8(n), Version: 2, Priority: 100, Interval: w.duration("interval", time.Second), Password: w.text("password"),
+		Interface: w.text("via"), IPv6: w.flag("ipv6"), NoPreempt: w.flag("nopreempt"), PlainChecksum: w.flag("plain"), Mode: w.text("mode")}
+	if w.named["version"] != "" {
+		v.Version = uint8(w.number("version"))
+	}
+	if w.named["priority"] != "" {
+		v.Priority = uint8(w.number("priority"))
+	}
+	for _, text := range strings.FieldsFunc(w.text("peers"), func(r rune) bool { return r == ',' }) {
+		peer, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, err
+		}
+		v.Peers = append(v.Peers, peer)
+	}
+	return v, err
+}
+
 // show prints the whole state.
 func show(s *State) string {
 	var b strings.Builder
@@ -204,6 +244,9 @@ func show(s *State) string {
 		fmt.Fprintf(&b, "session %d of %s, ttl %v\n", session.ID, session.Host, session.TTL)
 		for _, set := range slices.Sorted(maps.Keys(session.Conditions)) {
 			fmt.Fprintf(&b, "  condition of %s: %v\n", set, session.Conditions[set])
+		}
+		for _, set := range slices.Sorted(maps.Keys(session.Routers)) {
+			fmt.Fprintf(&b, "  router of %s: %v\n", set, session.Routers[set])
 		}
 	}
 	for _, set := range s.Sets() {
@@ -214,6 +257,9 @@ func show(s *State) string {
 			when(set.Paused, ", paused"), when(set.Prefer != "", ", prefer "+set.Prefer))
 		for _, a := range set.Addresses {
 			fmt.Fprintf(&b, "  address %v%s, claim %d\n", a.Prefix, when(a.Interface != "", " on "+a.Interface), a.Claim)
+		}
+		if v := set.VRRP; v != nil {
+			fmt.Fprintf(&b, "  vrrp %d, version %d, priority %d, every %v%s\n", v.ID, v.Version, v.Priority, v.Interval, when(v.Mode != "", ", "+v.Mode))
 		}
 		for _, c := range set.Candidates {
 			fmt.Fprintf(&b, "  candidate %s, priority %d\n", c.Host, c.Priority)

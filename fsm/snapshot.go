@@ -64,6 +64,13 @@ type sessionJSON struct {
 	TTL        time.Duration   `json:"ttl_ns"`
 	Secret     secret          `json:"secret"`
 	Conditions []conditionJSON `json:"conditions,omitzero"`
+	Routers    []routerJSON    `json:"routers,omitzero"`
+}
+
+// routerJSON is one virtual router of a session: a row, sorted by set.
+type routerJSON struct {
+	Set string `json:"set"`
+	Router
 }
 
 // conditionJSON is one condition of a session: a row, sorted by set.
@@ -89,6 +96,9 @@ func (s *State) Snapshot() []byte {
 		row := sessionJSON{ID: session.ID, Host: session.Host, TTL: session.TTL, Secret: secret(session.Secret)}
 		for _, set := range slices.Sorted(maps.Keys(session.Conditions)) {
 			row.Conditions = append(row.Conditions, conditionJSON{set, session.Conditions[set]})
+		}
+		for _, set := range slices.Sorted(maps.Keys(session.Routers)) {
+			row.Routers = append(row.Routers, routerJSON{set, session.Routers[set]})
 		}
 		in.Sessions = append(in.Sessions, row)
 	}
@@ -181,6 +191,15 @@ func (in *stateJSON) state() (*State, error) {
 		}
 		if len(session.Conditions) != len(row.Conditions) {
 			return nil, fmt.Errorf("session %d has two conditions for one set", row.ID)
+		}
+		for _, r := range row.Routers {
+			if session.Routers == nil {
+				session.Routers = make(map[string]Router, len(row.Routers))
+			}
+			session.Routers[r.Set] = r.Router
+		}
+		if len(session.Routers) != len(row.Routers) {
+			return nil, fmt.Errorf("session %d has two routers for one set", row.ID)
 		}
 		s.sessions[row.ID] = session
 	}

@@ -28,6 +28,9 @@ type Session struct {
 	// Conditions holds what the host's health checks say, by set name;
 	// neutral ones are absent.
 	Conditions map[string]Condition
+	// Routers holds what the host says of the virtual routers that it may take part
+	// in, by set name.
+	Routers map[string]Router
 }
 
 // Condition is what a host's health checks say of one set.
@@ -69,6 +72,7 @@ type Set struct {
 	AntiAffinity string        `json:"anti_affinity,omitzero"` // sets of one label never share a host
 	Paused       bool          `json:"paused,omitzero"`        // the scheduler leaves it as it is
 	Prefer       string        `json:"prefer,omitzero"`        // host to which an operator moved it, "" = none
+	VRRP         *VRRP         `json:"vrrp,omitzero"`          // shared with routers outside of the quorum; nil = not
 	Revision     uint64        `json:"revision,omitzero"`      // Raft index of the last change
 }
 

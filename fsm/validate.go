@@ -56,6 +56,9 @@ func ValidateSet(set Set) error {
 			return &FieldError{label.field, fmt.Sprintf("%q is no label: %s", label.value, setRule)}
 		}
 	}
+	if set.VRRP != nil {
+		return validateVRRP(set.VRRP, set.Addresses)
+	}
 	return nil
 }
 

@@ -54,6 +54,7 @@ type Grants interface {
 	ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error)
 	ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error)
 	ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error)
+	ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error)
 }
 
 // Views delivers what coordinators know of this host.
@@ -80,7 +81,7 @@ type Clock interface {
 }
 
 // Edges is all that an agent touches outside of itself. All are required but
-// Shield.
+// Shield and Adverts.
 type Edges struct {
 	Kernel Kernel
 	// Shield opens the fence. It is called once, under the lock of the state
@@ -94,6 +95,9 @@ type Edges struct {
 	Views     Views
 	Datagrams Datagrams
 	Clock     Clock
+	// Adverts carries VRRP. nil: the addresses of sets that are shared with routers
+	// outside of the quorum are never up.
+	Adverts Adverts
 }
 
 // Errors that callers distinguish.

@@ -29,6 +29,7 @@ type fitness struct {
 	unfit      string               // why this host must hold nothing; "" = it may
 	health     map[string]Condition // by set, "" = all that are not named
 	obstacles  map[string]obstacle  // by set
+	occupied   map[string]string    // by shared set: another program on this host has its addresses
 	tries      map[string]int       // obstacles met since the set was last raised
 	failed     map[string]lease.Time
 	reported   map[string]Condition // what the quorum knows, by set
@@ -48,7 +49,7 @@ type obstacle struct {
 
 func newFitness() fitness {
 	return fitness{
-		obstacles: make(map[string]obstacle), tries: make(map[string]int),
+		obstacles: make(map[string]obstacle), occupied: make(map[string]string), tries: make(map[string]int),
 		failed: make(map[string]lease.Time), reported: make(map[string]Condition),
 	}
 }
@@ -76,6 +77,10 @@ func (f *fitness) of(set string) Condition {
 	}
 	if o, ok := f.obstacles[set]; ok {
 		add(Condition{Veto: true, Reason: o.reason})
+		out.Pending = false
+	}
+	if reason := f.occupied[set]; reason != "" {
+		add(Condition{Veto: true, Reason: reason})
 		out.Pending = false
 	}
 	out.Reason = strings.Join(reasons, "; ")

@@ -46,6 +46,10 @@ func (o *owner) decide(now lease.Time) decision {
 	}
 	o.findInterfaces(may.Hold)
 	for _, g := range may.Hold {
+		if cause, yes := o.outranked(g); yes {
+			d.causes[g.Set] = cause
+			continue
+		}
 		wanted, err := o.resolve(g)
 		var none *obstacleError
 		switch {
@@ -149,9 +153,12 @@ func (o *owner) readKernel() []vip.Actual {
 		}
 	}
 	clear(o.present)
+	clear(o.others)
 	for _, a := range actual {
 		if a.Ours {
 			o.present[a.IP()] = true
+		} else {
+			o.others[a.IP()] = true
 		}
 	}
 	return actual

@@ -2,6 +2,7 @@ package vipagent
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 
 	pb "holdfast/coordinator/api/holdfastpb"
@@ -25,6 +26,7 @@ type events struct {
 	links      map[string]bool
 	claims     map[netip.Addr]string
 	healed     bool
+	adverts    []Advert
 	results    []func() // of calls, to be run by the owner, in order
 }
 
@@ -97,6 +99,18 @@ func (i *inbox) putClaim(a netip.Addr, by string) {
 		}
 		if len(e.claims) < maxClaims {
 			e.claims[a] = by
+		}
+	})
+}
+
+// maxAdverts bounds what a flood of advertisements can make us keep.
+const maxAdverts = 1024
+
+func (i *inbox) putAdvert(a Advert) {
+	a.Message = slices.Clone(a.Message)
+	i.put(func(e *events) {
+		if len(e.adverts) < maxAdverts {
+			e.adverts = append(e.adverts, a)
 		}
 	})
 }

@@ -49,6 +49,7 @@ type owner struct {
 
 	// What the host has.
 	present                 map[netip.Addr]bool // ours, by the last reading
+	others                  map[netip.Addr]bool // of other programs, by the last reading
 	read                    bool                // the last reading worked, after all changes
 	look                    bool                // the kernel must be read
 	wanted                  []vip.Wanted        // as of the last comparison
@@ -62,6 +63,7 @@ type owner struct {
 	refresher               vip.Refresher
 	refreshedFor, refreshAt lease.Time // the deadline that lifetimes follow; when the next is due
 	announcer               announcer
+	sharing                 sharing
 
 	// What is under way.
 	tasks   tasks
@@ -77,10 +79,10 @@ func newOwner(a *Agent, work context.Context, wg *sync.WaitGroup) *owner {
 		Agent: a, began: a.edges.Clock.Now(), work: work, wg: wg,
 		book:  tenure.New(tenure.Identity{Host: a.config.Host, BootID: a.config.BootID}),
 		slots: make(slots), watched: make(map[string]bool), stops: make(map[uint64]context.CancelFunc),
-		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
+		saved: make(map[uint64]lease.Time), present: make(map[netip.Addr]bool), others: make(map[netip.Addr]bool), wantedAt: make(map[netip.Addr]bool),
 		held: make(map[string]Holding), links: make(map[string]bool),
 		announcer: newAnnouncer(a.config.RepeatAfter, a.config.Refresh),
-		tasks:     newTasks(), fitness: newFitness(),
+		tasks:     newTasks(), fitness: newFitness(), sharing: newSharing(),
 		look: true,
 	}
 }
@@ -131,8 +133,11 @@ func (o *owner) step(now lease.Time) {
 	o.since = now
 	o.absorb(now, in)
 	o.advance(now)
+	o.hear(now, in.adverts)
+	o.speak(now)
 	o.reconcile()
 	o.align()
+	o.advertise(o.now())
 	o.keepDeadlines()
 	now = o.now()
 	o.note(now)
@@ -198,6 +203,7 @@ func (o *owner) takeView(r received) {
 	}
 	o.book.TakeView(v, r.at)
 	o.candidateOf = slices.Clone(r.view.GetCandidateOf())
+	o.takeShared(r.view)
 	o.since = min(o.since, r.at)
 }
 

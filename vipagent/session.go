@@ -207,6 +207,7 @@ func (o *owner) sendCloses(now lease.Time) {
 func (o *owner) shutDown() error {
 	o.book.Stop()
 	began := o.now()
+	o.speak(began)
 	for {
 		o.look = true
 		o.reconcile()

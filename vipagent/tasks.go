@@ -122,6 +122,7 @@ func (o *owner) settle(now lease.Time) {
 	o.sendRemovals(now)
 	o.sendConditions(now)
 	o.sendStall(now)
+	o.sendRouters(now)
 	o.openSession(now)
 	o.sendRebind(now)
 	o.sendCloses(now)

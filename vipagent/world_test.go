@@ -63,6 +63,7 @@ type world struct {
 	next     uint64                     // session id
 	index    uint64                     // highest that a view had
 	fence    *worldFence                // nil: the host has none
+	wire     *worldWire                 // nil: the host has no VRRP
 	log      *logBuffer
 }
 
@@ -205,6 +206,9 @@ func (w *world) start(change ...func(*Config)) *agent {
 		e.Shield = func() (Shield, error) {
 			return Shield{Fence: f, Deadlines: f, Close: func() { w.note("fence closed") }, Report: w.fence.report}, w.fence.fails["open"]
 		}
+	}
+	if w.wire != nil {
+		e.Adverts = wireOf{a, w.wire}
 	}
 	p, err := Open(c, e)
 	if err != nil {
@@ -562,6 +566,14 @@ func (a *agent) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest)
 func (a *agent) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
 	return &pb.ReportStallReply{}, a.rpc(ctx, "stall", fmt.Sprintf("stall %d: %v, %v ago, %d more", r.Session,
 		time.Duration(r.LastedMs)*time.Millisecond, time.Duration(r.EndedMsAgo)*time.Millisecond, r.More))
+}
+
+func (a *agent) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
+	what := fmt.Sprintf("routers %d:", r.Session)
+	for _, x := range r.Routers {
+		what += strings.TrimRight(fmt.Sprintf(" %s %s %s", x.Set, x.State, x.Active), " ")
+	}
+	return &pb.ReportRouterReply{}, a.rpc(ctx, "routers", what)
 }
 
 func (a *agent) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {

@@ -18,15 +18,24 @@ import (
 // print writes one reply in the chosen format. table and name are called for
 // the forms that are made for people and for scripts.
 func (t *tool) print(m proto.Message, table func(w io.Writer), names []string) error {
+	return t.printAs(func() ([]byte, error) { return toJSON(m) }, table, names)
+}
+
+// printValue is print for what is no message of the API.
+func (t *tool) printValue(v any, table func(w io.Writer), names []string) error {
+	return t.printAs(func() ([]byte, error) { return json.MarshalIndent(v, "", "  ") }, table, names)
+}
+
+func (t *tool) printAs(toJSON func() ([]byte, error), table func(w io.Writer), names []string) error {
 	switch t.format {
 	case "json":
-		data, err := toJSON(m)
+		data, err := toJSON()
 		if err != nil {
 			return err
 		}
 		fmt.Fprintln(t.out, string(data))
 	case "yaml":
-		data, err := toJSON(m)
+		data, err := toJSON()
 		if err != nil {
 			return err
 		}

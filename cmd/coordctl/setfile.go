@@ -28,6 +28,7 @@ type setEntry struct {
 	Spread       string        `yaml:"spread" help:"sets of one label prefer different hosts"`
 	AntiAffinity string        `yaml:"anti_affinity" help:"sets of one label never share a host"`
 	Paused       bool          `yaml:"paused" help:"create it without giving it to anybody"`
+	VRRP         *vrrpEntry    `yaml:"vrrp" help:"share it with VRRP routers outside of the quorum"`
 }
 
 type hostEntry struct {
@@ -91,6 +92,14 @@ func parseSetFile(name string, r io.Reader) ([]*pb.VIPSet, error) {
 					e.Hosts[j].Priority = defaultPriority
 				}
 			}
+			if e.VRRP != nil {
+				filled := e.VRRP.withDefaults()
+				e.VRRP = &filled
+				if key, value := filled.outside(); key != "" {
+					fail(path+".vrrp."+key, "%d is not within 1 to 255", value)
+					continue
+				}
+			}
 			if first, dup := names[e.Name]; dup {
 				fail(path+".name", "set %q stands in this file twice (vips[%d])", e.Name, first)
 			}
@@ -114,6 +123,7 @@ func (e *setEntry) toFSM() fsm.Set {
 	s := fsm.Set{
 		Name: e.Name, Preempt: e.Preempt, PreemptDelay: e.PreemptDelay,
 		SyncGroup: e.SyncGroup, Spread: e.Spread, AntiAffinity: e.AntiAffinity, Paused: e.Paused,
+		VRRP: e.VRRP.toFSM(),
 	}
 	for _, a := range e.Addresses {
 		s.Addresses = append(s.Addresses, fsm.Address{Prefix: a.prefix, Interface: a.dev})
@@ -128,6 +138,7 @@ func (e *setEntry) toPB() *pb.VIPSet {
 	s := &pb.VIPSet{
 		Name: e.Name, Preempt: e.Preempt, PreemptDelayMs: e.PreemptDelay.Milliseconds(),
 		SyncGroup: e.SyncGroup, Spread: e.Spread, AntiAffinity: e.AntiAffinity, Paused: e.Paused,
+		Vrrp: e.VRRP.toPB(),
 	}
 	for _, a := range e.Addresses {
 		s.Addresses = append(s.Addresses, &pb.Address{Prefix: a.prefix.String(), Interface: a.dev})
@@ -166,5 +177,6 @@ func writeSetFile(w io.Writer, sets []*pb.VIPSet) {
 				fmt.Fprintf(w, "    %s: %s\n", label.key, label.value)
 			}
 		}
+		writeVRRP(w, s.GetVrrp())
 	}
 }

@@ -190,7 +190,18 @@ func agentNote(a *pb.AgentStatus) string {
 		}
 		notes = append(notes, strings.TrimSpace(fmt.Sprintf("%s %s: %s", what, c.Set, c.Reason)))
 	}
+	for _, r := range a.Routers {
+		notes = append(notes, "VRRP of "+r.Set+": "+routerText(r))
+	}
 	return strings.Join(notes, "; ")
+}
+
+// routerText is how a host stands in the VRRP of a shared set.
+func routerText(r *pb.Router) string {
+	if r.GetActive() == "" {
+		return r.GetState()
+	}
+	return fmt.Sprintf("%s, %s is Active (%d)", r.GetState(), r.GetActive(), r.GetPriority())
 }
 
 func ttl(ms int64) string {
@@ -225,7 +236,11 @@ func (t *tool) vipRows(vips []*pb.VIPStatus) []string {
 		state := v.Verdict
 		switch state {
 		case "held":
-			state = t.paint(green, state)
+			if r := v.GetRouter(); r != nil && r.GetState() != "active" {
+				state = t.paint(yellow, "held, VRRP "+routerText(r))
+			} else {
+				state = t.paint(green, state)
+			}
 		case "free", "lapsing":
 			state = t.paint(red, state)
 		default:

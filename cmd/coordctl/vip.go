@@ -43,7 +43,13 @@ func (t *tool) vipApplyCommand() *cobra.Command {
       preempt_delay: 30s
       sync_group: front              # stays on one host with the sets of this group
       spread: vips                   # prefers a host without another set of this label
-      anti_affinity: db              # never on a host with another set of this label`,
+      anti_affinity: db              # never on a host with another set of this label
+      vrrp:                          # share it with Keepalived peers outside of the quorum
+        vrid: 51
+        version: 2
+        priority: 100                # of whichever of our hosts holds the set
+        interval: 1s
+        password: secret             # and interface, peers, ipv6, nopreempt, plain_checksum, mode`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := required(cmd, "file"); err != nil {

@@ -27,6 +27,7 @@ type process struct {
 	sessions *client.Sessions
 	checks   *health.Runner
 	agent    *vipagent.Agent
+	adverts  *adverts
 	sets     []string // that checks name, and "" for all others
 	returns  returns
 }
@@ -69,12 +70,14 @@ func (p *process) open(cfg daemon.Agent, version string) error {
 	p.sessions = client.NewSessions(client.SessionsConfig{
 		Host: cfg.Host, Coordinators: func() []client.Coordinator { return coordinators(p.gossip) }, Logger: p.log,
 	})
+	p.adverts = newAdverts(p.kernel, p.log, func(x vipagent.Advert) { p.agent.Advertised(x) })
 	p.agent, err = vipagent.Open(vipagent.Config{
 		Host: cfg.Host, TTL: cfg.TTL, Renew: cfg.Renew, StateDir: cfg.StateDir, BootID: boot,
 		RepeatAfter: cfg.Announce.RepeatAfter, Refresh: cfg.Announce.Refresh, Interfaces: cfg.Interfaces, Logger: p.log,
 	}, vipagent.Edges{
 		Kernel: p.kernel, Shield: shield(cfg, p.kernel, p.log), Links: links{p.kernel},
 		Sessions: p.sessions, Grants: p.sessions, Views: p.sessions, Datagrams: datagrams{p.gossip}, Clock: clock{},
+		Adverts: p.adverts,
 	})
 	if errors.Is(err, vipagent.ErrLocked) {
 		return daemon.Final(err)
@@ -135,6 +138,7 @@ func (p *process) run(ctx context.Context) error {
 			})
 		})
 	})
+	g.Go(func() error { return p.adverts.run(helpers) })
 	g.Go(func() error { return p.report(helpers) })
 	g.Go(func() error {
 		defer stop()

@@ -145,6 +145,10 @@ func (s *sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionReq
 	return onLeader(ctx, s.server, r, s.c.ReportCondition, bySessions(pb.SessionsClient.ReportCondition))
 }
 
+func (s *sessions) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
+	return onLeader(ctx, s.server, r, s.c.ReportRouter, bySessions(pb.SessionsClient.ReportRouter))
+}
+
 func (s *sessions) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
 	return onLeader(ctx, s.server, r, s.c.ReportStall, bySessions(pb.SessionsClient.ReportStall))
 }

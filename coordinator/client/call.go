@@ -55,6 +55,13 @@ func (s *Sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionReq
 	})
 }
 
+// ReportRouter reports how this host stands in the VRRP of shared sets.
+func (s *Sessions) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
+	return call(ctx, s, "report router", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportRouterReply, error) {
+		return c.ReportRouter(ctx, r)
+	})
+}
+
 // ReportStall reports that this agent did not run for a time.
 func (s *Sessions) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
 	return call(ctx, s, "report stall", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportStallReply, error) {

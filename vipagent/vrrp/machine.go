@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -17,111 +18,279 @@ const (
 	Fault
 )
 
-// Config is a virtual router as configured. Times that are zero have their default.
-type Config struct {
-	Version      uint8 // 2 or 3
-	VRID         uint8
-	Priority     uint8         // 1..255
-	Interval     time.Duration // Advertisement_Interval
-	Addresses    []netip.Addr  // as advertised, in order
-	Password     []byte        // version 2
-	Preempt      bool          // a Backup of higher priority takes over
-	PreemptDelay time.Duration
-	// StartActive is Keepalived's `state MASTER`: a short wait after the start
-	// instead of the whole Active_Down_Interval.
-	StartActive bool
-	DownAdverts int // advertisements that must be missed, 0 = 3
-	// LowerNoAdvert: an Active router does not answer an advertisement of lower
-	// priority. HigherAdvert: it sends one more before it yields to a higher one.
-	LowerNoAdvert, HigherAdvert bool
-	// OwnerIgnores: priority 255 does not listen.
-	OwnerIgnores bool
-	// SkipCheckAddresses: the address list of a router whose list was right before is
-	// not compared again. CheckAddresses: an advertisement with another list is
-	// discarded (Keepalived up to 2.3.2), else only reported.
-	SkipCheckAddresses, CheckAddresses bool
+// String is a word with a capital.
+func (s State) String() string {
+	switch s {
+	case Initialize:
+		return "Initialize"
+	case Backup:
+		return "Backup"
+	case Active:
+		return "Active"
+	case Fault:
+		return "Fault"
+	}
+	return "unknown"
 }
 
-// Machine is the state machine of one virtual router.
-type Machine struct{ config Config }
+// Machine is the state machine of one virtual router. It is for one goroutine at a
+// time.
+type Machine struct {
+	config   Config
+	state    State
+	priority uint8      // effective: of own advertisements
+	primary  netip.Addr // without zone
+
+	due      time.Duration // of Active_Down_Timer or Adver_Timer
+	armed    bool
+	lastSent time.Duration
+
+	// The router that was last heard.
+	heard         netip.Addr
+	heardPriority uint8
+	interval      time.Duration // Active_Adver_Interval
+	form          Checksum      // OldUnicast when learnt; 0 = as configured
+
+	broken  string // why; "" = nothing is
+	grouped bool   // another member of the sync group is
+	ready   bool   // the down timer has expired and the sync group is waited for
+
+	preemptFrom time.Duration // when the delay ends
+	preempting  bool          // it has begun
+
+	contest contest
+}
 
 // New returns a machine in Initialize.
-func New(c Config) *Machine { return &Machine{config: c} }
+func New(c Config) *Machine {
+	return &Machine{config: c, priority: c.Priority, interval: c.Interval}
+}
 
-// Event is what happens to a virtual router: one of the types below.
-type Event interface{ event() }
+// State returns the state.
+func (m *Machine) State() State { return m.state }
 
-// The events.
-type (
-	// Startup begins, Shutdown ends: an Active router sends priority 0.
-	Startup  struct{}
-	Shutdown struct{}
-	// Timer: what Due said has come. Early or late ones do no harm.
-	Timer struct{}
-	// Received is an advertisement of another router, already checked by the
-	// codec and the transport (TTL, peer list).
-	Received struct {
-		Advertisement Advertisement
-		Source        netip.Addr // of the IP header
-	}
-	// Primary is the source address of own advertisements, which breaks ties.
-	// It comes before Startup and whenever it changes.
-	Primary struct{ Address netip.Addr }
-	// Priority is a new effective priority, 1..254, by weights of checks.
-	Priority struct{ Value uint8 }
-	// Broken and Repaired: something that the router depends on.
-	Broken   struct{ Reason string }
-	Repaired struct{}
-	// Follow: another member of the sync group went there. Backup and Fault are
-	// obeyed at once; Active makes a Backup take over at once.
-	Follow struct{ State State }
-	// Yield: an Active router sends priority 0 and becomes Backup, for a planned
-	// change to a peer.
-	Yield struct{}
-)
-
-func (Startup) event()  {}
-func (Shutdown) event() {}
-func (Timer) event()    {}
-func (Received) event() {}
-func (Primary) event()  {}
-func (Priority) event() {}
-func (Broken) event()   {}
-func (Repaired) event() {}
-func (Follow) event()   {}
-func (Yield) event()    {}
-
-// Action is what a virtual router has to do: one of the types below. They are to be
-// done in order.
-type Action interface{ action() }
-
-// The actions.
-type (
-	// Send an advertisement with this priority, the configured interval and addresses.
-	Send struct{ Priority uint8 }
-	// Enter: the state has changed. Entering Active: raise the addresses and
-	// announce them; leaving it: lower them.
-	Enter struct {
-		From, To State
-		Why      string // in words, for the log
-	}
-	// Announce the addresses again: somebody may have overwritten neighbours' caches.
-	Announce struct{}
-	// Note something odd for the log and the counters; Kind is a fixed word.
-	Note struct{ Kind, Text string }
-)
-
-func (Send) action()     {}
-func (Enter) action()    {}
-func (Announce) action() {}
-func (Note) action()     {}
+// Due returns when the next Timer event is due; false if there is none.
+func (m *Machine) Due() (time.Duration, bool) { return m.due, m.armed }
 
 // Step takes in one event at now, a time since any one origin on a clock that only
 // rises, and returns what has to be done.
-func (m *Machine) Step(e Event, now time.Duration) []Action { return nil }
+func (m *Machine) Step(e Event, now time.Duration) []Action {
+	switch e := e.(type) {
+	case Startup:
+		return m.start(now)
+	case Shutdown:
+		return m.leave(Initialize, "shut down", true, now)
+	case Timer:
+		return m.timer(now)
+	case Received:
+		return m.receive(e, now)
+	case Primary:
+		m.primary = e.Address.WithZone("")
+	case Priority:
+		m.setPriority(min(max(e.Value, 1), PriorityOwner-1), now)
+	case Broken:
+		return m.breaks(e.Reason, now)
+	case Repaired:
+		m.broken = ""
+		return m.rejoin("repaired", now)
+	case Follow:
+		return m.follow(e.State, now)
+	case Yield:
+		if m.state == Active {
+			return m.leave(Backup, "yields to a peer", true, now)
+		}
+	case Reconfigure:
+		return m.reconfigure(e.Config, now)
+	}
+	return nil
+}
 
-// Due returns when the next Timer event is due; false if there is none.
-func (m *Machine) Due() (time.Duration, bool) { return 0, false }
+// start leaves Initialize.
+func (m *Machine) start(now time.Duration) []Action {
+	if m.state != Initialize {
+		return nil
+	}
+	if why := m.broken; why != "" || m.grouped {
+		if why == "" {
+			why = "follows its sync group"
+		}
+		m.state = Fault
+		return []Action{Enter{Initialize, Fault, why}}
+	}
+	if m.config.Priority == PriorityOwner && m.config.StartActive && !m.config.Member {
+		return m.become("started, owns the addresses", now)
+	}
+	m.state = Backup
+	actions := []Action{Enter{Initialize, Backup, "started"}}
+	m.interval = m.config.Interval
+	m.arm(now + m.downInterval())
+	if m.config.Priority == PriorityOwner && m.config.StartActive {
+		m.ready = true
+		actions = append(actions, Ready{})
+	}
+	return actions
+}
 
-// State returns the state.
-func (m *Machine) State() State { return Initialize }
+// become goes to Active. The advertisement goes first, as in the RFCs: the old Active
+// router must have lowered the addresses before the neighbours hear of the new one.
+func (m *Machine) become(why string, now time.Duration) []Action {
+	var actions []Action
+	if m.config.Priority == PriorityOwner && m.priority != PriorityOwner {
+		m.priority = PriorityOwner
+		actions = append(actions, Note{NotePriority, "the other router of priority 255 has gone"})
+	}
+	from := m.state
+	m.state, m.ready, m.contest = Active, false, contest{}
+	m.interval = m.config.Interval
+	m.arm(now + m.config.Interval)
+	return append(actions, m.send(now), Enter{from, Active, why})
+}
+
+// leave goes from any state to one that is not Active. An Active router gives its
+// addresses up before it says so, which is the reverse of the RFCs and of
+// Keepalived: a Backup of high priority takes over within milliseconds of priority
+// 0, and by then nobody else may have the addresses.
+func (m *Machine) leave(to State, why string, stop bool, now time.Duration) []Action {
+	from := m.state
+	if from == to {
+		return nil
+	}
+	m.state, m.armed, m.ready, m.preempting, m.contest = to, false, false, false, contest{}
+	if to == Backup {
+		m.arm(now + m.downInterval())
+	}
+	actions := []Action{Enter{from, to, why}}
+	if from == Active && stop {
+		m.lastSent = now
+		actions = append(actions, Send{PriorityStop})
+	}
+	return actions
+}
+
+// breaks goes to Fault, or remembers it for the start.
+func (m *Machine) breaks(reason string, now time.Duration) []Action {
+	if reason == "" {
+		reason = "broken"
+	}
+	m.broken = reason
+	if m.state == Initialize {
+		return nil
+	}
+	return m.leave(Fault, reason, true, now)
+}
+
+// rejoin leaves Fault if nothing holds the router there. Like Keepalived it then
+// waits as a Backup, an owner too: it has been away.
+func (m *Machine) rejoin(why string, now time.Duration) []Action {
+	if m.state != Fault || m.broken != "" || m.grouped {
+		return nil
+	}
+	m.interval = m.config.Interval
+	return m.leave(Backup, why, false, now)
+}
+
+// follow goes where the sync group goes. A member that follows to Backup sends no
+// priority 0, as in Keepalived: the group yields to another that is Active already.
+func (m *Machine) follow(to State, now time.Duration) []Action {
+	switch {
+	case to == Active && m.state == Backup:
+		return m.become("follows its sync group", now)
+	case to == Backup && m.state == Active:
+		return m.leave(Backup, "follows its sync group", false, now)
+	case to == Backup:
+		m.grouped = false
+		return m.rejoin("follows its sync group", now)
+	case to == Fault:
+		m.grouped = true
+		if m.state != Initialize {
+			return m.leave(Fault, "follows its sync group", true, now)
+		}
+	}
+	return nil
+}
+
+// setPriority changes the effective priority. The timer of a Backup moves by the
+// difference that it makes: the wait is not begun anew.
+func (m *Machine) setPriority(p uint8, now time.Duration) {
+	if m.config.Priority == PriorityOwner {
+		return
+	}
+	before := m.skew()
+	m.priority = p
+	if m.state == Backup {
+		m.arm(max(m.due+m.skew()-before, now))
+	}
+}
+
+// reconfigure takes a new configuration on. What checks had added to the priority is
+// kept until they say so again.
+func (m *Machine) reconfigure(c Config, now time.Duration) []Action {
+	if m.interval == m.config.Interval {
+		m.interval = c.Interval // nothing else has been learnt
+	}
+	weight := int(m.priority) - int(m.config.Priority)
+	if c.Priority == PriorityOwner || m.config.Priority == PriorityOwner {
+		weight = 0
+	}
+	m.config = c
+	m.priority = uint8(min(max(int(c.Priority)+weight, 1), PriorityOwner))
+	if c.Priority != PriorityOwner {
+		m.priority = min(m.priority, PriorityOwner-1)
+	}
+	switch m.state {
+	case Active:
+		m.arm(now + c.Interval)
+		return []Action{m.send(now)}
+	case Backup:
+		m.arm(now + m.downInterval())
+	case Initialize, Fault:
+	}
+	return nil
+}
+
+// send returns the action and remembers when.
+func (m *Machine) send(now time.Duration) Action {
+	m.lastSent = now
+	m.contest.sent(m.config.Interval, now)
+	return Send{m.priority}
+}
+
+func (m *Machine) arm(due time.Duration) { m.due, m.armed = due, true }
+
+// skew is that of the own priority. An owner that has stepped down from 255 because
+// there are two keeps its own, as in Keepalived.
+func (m *Machine) skew() time.Duration {
+	if m.config.Priority == PriorityOwner {
+		return m.config.skew(PriorityOwner, m.interval)
+	}
+	return m.config.skew(m.priority, m.interval)
+}
+
+// downInterval is Active_Down_Interval, by the interval that was last learnt.
+func (m *Machine) downInterval() time.Duration {
+	if m.config.Priority == PriorityOwner {
+		return m.config.activeDown(PriorityOwner, m.interval)
+	}
+	return m.config.activeDown(m.priority, m.interval)
+}
+
+// timer does what the timer is for. A late one says that the process stood still.
+func (m *Machine) timer(now time.Duration) []Action {
+	if !m.armed || now < m.due {
+		return nil
+	}
+	var actions []Action
+	if late := now - m.due; late >= m.interval {
+		actions = append(actions, Note{NoteLate, fmt.Sprintf("the timer came %v late, with an interval of %v", since(late), m.interval)})
+	}
+	if m.state == Backup {
+		return append(actions, m.expire(now)...)
+	}
+	if m.superseded(now) {
+		return append(actions, m.leave(Backup, "stood still for so long that another router has taken over", false, now)...)
+	}
+	// The next one is a whole number of intervals after the one that was due, or the
+	// rhythm would drift by what each step takes.
+	m.arm(m.due + ((now-m.due)/m.config.Interval+1)*m.config.Interval)
+	return append(actions, m.send(now))
+}

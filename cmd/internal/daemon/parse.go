@@ -212,6 +212,9 @@ func (c *checker) decode(node *yaml.Node, v reflect.Value, path string) {
 		c.scalar(node, v, path)
 	case v.Kind() == reflect.Slice:
 		c.sequence(node, v, path)
+	case v.Kind() == reflect.Pointer: // a block that may be left out as a whole
+		v.Set(reflect.New(v.Type().Elem()))
+		c.mapping(node, v.Elem(), path)
 	default:
 		c.mapping(node, v, path)
 	}

@@ -152,6 +152,7 @@ type VIPSet struct {
 	Paused         bool                   `protobuf:"varint,9,opt,name=paused,proto3" json:"paused,omitempty"`
 	Prefer         string                 `protobuf:"bytes,10,opt,name=prefer,proto3" json:"prefer,omitempty"`      // set by Move
 	Revision       uint64                 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"` // Raft index of the last change
+	Vrrp           *VRRP                  `protobuf:"bytes,12,opt,name=vrrp,proto3" json:"vrrp,omitempty"`          // unset: not shared with routers outside of the quorum
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -263,6 +264,139 @@ func (x *VIPSet) GetRevision() uint64 {
 	return 0
 }
 
+func (x *VIPSet) GetVrrp() *VRRP {
+	if x != nil {
+		return x.Vrrp
+	}
+	return nil
+}
+
+// VRRP says how the hosts of a set take part, as one router, in VRRP with routers
+// that are no members of the quorum.
+type VRRP struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vrid          uint32                 `protobuf:"varint,1,opt,name=vrid,proto3" json:"vrid,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                         // 2 or 3
+	Priority      uint32                 `protobuf:"varint,3,opt,name=priority,proto3" json:"priority,omitempty"`                       // of whichever host holds the set
+	IntervalMs    int64                  `protobuf:"varint,4,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"` // Advertisement_Interval
+	Interface     string                 `protobuf:"bytes,5,opt,name=interface,proto3" json:"interface,omitempty"`                      // "" = where the first advertised address belongs
+	Ipv6          bool                   `protobuf:"varint,6,opt,name=ipv6,proto3" json:"ipv6,omitempty"`                               // the IPv6 addresses are advertised, not those of IPv4
+	NoPreempt     bool                   `protobuf:"varint,7,opt,name=no_preempt,json=noPreempt,proto3" json:"no_preempt,omitempty"`
+	Password      string                 `protobuf:"bytes,8,opt,name=password,proto3" json:"password,omitempty"`                                  // version 2
+	Peers         []string               `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`                                        // unicast; none = multicast
+	PlainChecksum bool                   `protobuf:"varint,10,opt,name=plain_checksum,json=plainChecksum,proto3" json:"plain_checksum,omitempty"` // version 3 over IPv4 as RFC 9568 has it
+	Mode          string                 `protobuf:"bytes,11,opt,name=mode,proto3" json:"mode,omitempty"`                                         // "" = takes part, observe, off
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VRRP) Reset() {
+	*x = VRRP{}
+	mi := &file_holdfast_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VRRP) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VRRP) ProtoMessage() {}
+
+func (x *VRRP) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VRRP.ProtoReflect.Descriptor instead.
+func (*VRRP) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *VRRP) GetVrid() uint32 {
+	if x != nil {
+		return x.Vrid
+	}
+	return 0
+}
+
+func (x *VRRP) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VRRP) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *VRRP) GetIntervalMs() int64 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *VRRP) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *VRRP) GetIpv6() bool {
+	if x != nil {
+		return x.Ipv6
+	}
+	return false
+}
+
+func (x *VRRP) GetNoPreempt() bool {
+	if x != nil {
+		return x.NoPreempt
+	}
+	return false
+}
+
+func (x *VRRP) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *VRRP) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *VRRP) GetPlainChecksum() bool {
+	if x != nil {
+		return x.PlainChecksum
+	}
+	return false
+}
+
+func (x *VRRP) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
 type Coordinator struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -276,7 +410,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_holdfast_proto_msgTypes[3]
+	mi := &file_holdfast_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +422,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[3]
+	mi := &file_holdfast_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +435,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Coordinator) GetName() string {
@@ -350,7 +484,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_holdfast_proto_msgTypes[4]
+	mi := &file_holdfast_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +496,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[4]
+	mi := &file_holdfast_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +509,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Configuration) GetIndex() uint64 {
@@ -403,7 +537,7 @@ type OpenRequest struct {
 
 func (x *OpenRequest) Reset() {
 	*x = OpenRequest{}
-	mi := &file_holdfast_proto_msgTypes[5]
+	mi := &file_holdfast_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +549,7 @@ func (x *OpenRequest) String() string {
 func (*OpenRequest) ProtoMessage() {}
 
 func (x *OpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[5]
+	mi := &file_holdfast_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +562,7 @@ func (x *OpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRequest.ProtoReflect.Descriptor instead.
 func (*OpenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OpenRequest) GetHost() string {
@@ -461,7 +595,7 @@ type OpenReply struct {
 
 func (x *OpenReply) Reset() {
 	*x = OpenReply{}
-	mi := &file_holdfast_proto_msgTypes[6]
+	mi := &file_holdfast_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +607,7 @@ func (x *OpenReply) String() string {
 func (*OpenReply) ProtoMessage() {}
 
 func (x *OpenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[6]
+	mi := &file_holdfast_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +620,7 @@ func (x *OpenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenReply.ProtoReflect.Descriptor instead.
 func (*OpenReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OpenReply) GetSession() uint64 {
@@ -507,7 +641,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_holdfast_proto_msgTypes[7]
+	mi := &file_holdfast_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +653,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[7]
+	mi := &file_holdfast_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +666,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchRequest) GetHost() string {
@@ -566,7 +700,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +712,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +725,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Recall) GetTo() string {
@@ -620,7 +754,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +766,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +779,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Held) GetSet() *VIPSet {
@@ -688,7 +822,7 @@ type Retiring struct {
 
 func (x *Retiring) Reset() {
 	*x = Retiring{}
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +834,7 @@ func (x *Retiring) String() string {
 func (*Retiring) ProtoMessage() {}
 
 func (x *Retiring) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +847,7 @@ func (x *Retiring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retiring.ProtoReflect.Descriptor instead.
 func (*Retiring) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Retiring) GetAddress() string {
@@ -744,6 +878,59 @@ func (x *Retiring) GetSet() string {
 	return ""
 }
 
+// Shared is a set that has a VRRP, with what its candidates said of themselves.
+type Shared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           *VIPSet                `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	Sources       []string               `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"` // of the advertisements of all hosts of the quorum, sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shared) Reset() {
+	*x = Shared{}
+	mi := &file_holdfast_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shared) ProtoMessage() {}
+
+func (x *Shared) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shared.ProtoReflect.Descriptor instead.
+func (*Shared) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Shared) GetSet() *VIPSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Shared) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 // View is all that one host needs to know, at one index of the log.
 type View struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -757,6 +944,7 @@ type View struct {
 	Held          []*Held                `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`                 // grants of this host's sessions
 	Retiring      []*Retiring            `protobuf:"bytes,9,rep,name=retiring,proto3" json:"retiring,omitempty"`
 	CandidateOf   []string               `protobuf:"bytes,10,rep,name=candidate_of,json=candidateOf,proto3" json:"candidate_of,omitempty"` // sets that name this host
+	Shared        []*Shared              `protobuf:"bytes,12,rep,name=shared,proto3" json:"shared,omitempty"`                              // those of them that have a VRRP
 	Drained       bool                   `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -764,7 +952,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +964,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +977,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *View) GetCoordinator() string {
@@ -862,6 +1050,13 @@ func (x *View) GetCandidateOf() []string {
 	return nil
 }
 
+func (x *View) GetShared() []*Shared {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
 func (x *View) GetDrained() bool {
 	if x != nil {
 		return x.Drained
@@ -879,7 +1074,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1086,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1099,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Release) GetSet() string {
@@ -933,7 +1128,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1140,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1153,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Condition) GetSet() string {
@@ -1001,7 +1196,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1208,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1221,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReleaseRequest) GetSession() uint64 {
@@ -1066,7 +1261,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1273,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1286,7 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReleaseReply) GetIndex() uint64 {
@@ -1111,7 +1306,7 @@ type ConfirmRemovalRequest struct {
 
 func (x *ConfirmRemovalRequest) Reset() {
 	*x = ConfirmRemovalRequest{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1318,7 @@ func (x *ConfirmRemovalRequest) String() string {
 func (*ConfirmRemovalRequest) ProtoMessage() {}
 
 func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1331,7 @@ func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConfirmRemovalRequest) GetSession() uint64 {
@@ -1162,7 +1357,7 @@ type ConfirmRemovalReply struct {
 
 func (x *ConfirmRemovalReply) Reset() {
 	*x = ConfirmRemovalReply{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1369,7 @@ func (x *ConfirmRemovalReply) String() string {
 func (*ConfirmRemovalReply) ProtoMessage() {}
 
 func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1382,7 @@ func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalReply.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfirmRemovalReply) GetIndex() uint64 {
@@ -1207,7 +1402,7 @@ type ReportConditionRequest struct {
 
 func (x *ReportConditionRequest) Reset() {
 	*x = ReportConditionRequest{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1414,7 @@ func (x *ReportConditionRequest) String() string {
 func (*ReportConditionRequest) ProtoMessage() {}
 
 func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1427,7 @@ func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionRequest.ProtoReflect.Descriptor instead.
 func (*ReportConditionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportConditionRequest) GetSession() uint64 {
@@ -1258,7 +1453,7 @@ type ReportConditionReply struct {
 
 func (x *ReportConditionReply) Reset() {
 	*x = ReportConditionReply{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1465,7 @@ func (x *ReportConditionReply) String() string {
 func (*ReportConditionReply) ProtoMessage() {}
 
 func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1478,7 @@ func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionReply.ProtoReflect.Descriptor instead.
 func (*ReportConditionReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReportConditionReply) GetIndex() uint64 {
@@ -1305,7 +1500,7 @@ type ReportStallRequest struct {
 
 func (x *ReportStallRequest) Reset() {
 	*x = ReportStallRequest{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1512,7 @@ func (x *ReportStallRequest) String() string {
 func (*ReportStallRequest) ProtoMessage() {}
 
 func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1525,7 @@ func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallRequest.ProtoReflect.Descriptor instead.
 func (*ReportStallRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportStallRequest) GetSession() uint64 {
@@ -1370,7 +1565,7 @@ type ReportStallReply struct {
 
 func (x *ReportStallReply) Reset() {
 	*x = ReportStallReply{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1577,7 @@ func (x *ReportStallReply) String() string {
 func (*ReportStallReply) ProtoMessage() {}
 
 func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,10 +1590,184 @@ func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallReply.ProtoReflect.Descriptor instead.
 func (*ReportStallReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportStallReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Router is what an agent says of a virtual router: its own state, and which
+// other router is Active.
+type Router struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`        // listening, backup, active; "" = it has none
+	Active        string                 `protobuf:"bytes,3,opt,name=active,proto3" json:"active,omitempty"`      // source address, "" = none heard
+	Priority      uint32                 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // of that router
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`      // of the host's own advertisements
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Router) Reset() {
+	*x = Router{}
+	mi := &file_holdfast_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Router) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Router) ProtoMessage() {}
+
+func (x *Router) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Router.ProtoReflect.Descriptor instead.
+func (*Router) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Router) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *Router) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Router) GetActive() string {
+	if x != nil {
+		return x.Active
+	}
+	return ""
+}
+
+func (x *Router) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Router) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type ReportRouterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Routers       []*Router              `protobuf:"bytes,2,rep,name=routers,proto3" json:"routers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRouterRequest) Reset() {
+	*x = ReportRouterRequest{}
+	mi := &file_holdfast_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRouterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRouterRequest) ProtoMessage() {}
+
+func (x *ReportRouterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRouterRequest.ProtoReflect.Descriptor instead.
+func (*ReportRouterRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReportRouterRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReportRouterRequest) GetRouters() []*Router {
+	if x != nil {
+		return x.Routers
+	}
+	return nil
+}
+
+type ReportRouterReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRouterReply) Reset() {
+	*x = ReportRouterReply{}
+	mi := &file_holdfast_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRouterReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRouterReply) ProtoMessage() {}
+
+func (x *ReportRouterReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRouterReply.ProtoReflect.Descriptor instead.
+func (*ReportRouterReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReportRouterReply) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
 	}
@@ -1415,7 +1784,7 @@ type RebindRequest struct {
 
 func (x *RebindRequest) Reset() {
 	*x = RebindRequest{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1796,7 @@ func (x *RebindRequest) String() string {
 func (*RebindRequest) ProtoMessage() {}
 
 func (x *RebindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1809,7 @@ func (x *RebindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindRequest.ProtoReflect.Descriptor instead.
 func (*RebindRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RebindRequest) GetOld() uint64 {
@@ -1466,7 +1835,7 @@ type RebindReply struct {
 
 func (x *RebindReply) Reset() {
 	*x = RebindReply{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1847,7 @@ func (x *RebindReply) String() string {
 func (*RebindReply) ProtoMessage() {}
 
 func (x *RebindReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1860,7 @@ func (x *RebindReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindReply.ProtoReflect.Descriptor instead.
 func (*RebindReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RebindReply) GetIndex() uint64 {
@@ -1511,7 +1880,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1892,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1905,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloseRequest) GetSession() uint64 {
@@ -1562,7 +1931,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1943,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1956,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CloseReply) GetIndex() uint64 {
@@ -1606,7 +1975,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1987,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +2000,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ProbeRequest) GetSessions() []uint64 {
@@ -1653,7 +2022,7 @@ type ProbeResult struct {
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +2034,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2047,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProbeResult) GetSession() uint64 {
@@ -1718,7 +2087,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2099,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2112,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProbeReply) GetResults() []*ProbeResult {
@@ -1762,7 +2131,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +2143,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +2156,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FenceRequest) GetSessions() []uint64 {
@@ -1809,7 +2178,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +2190,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2203,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FenceResult) GetSession() uint64 {
@@ -1875,7 +2244,7 @@ type FenceReply struct {
 
 func (x *FenceReply) Reset() {
 	*x = FenceReply{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2256,7 @@ func (x *FenceReply) String() string {
 func (*FenceReply) ProtoMessage() {}
 
 func (x *FenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2269,7 @@ func (x *FenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceReply.ProtoReflect.Descriptor instead.
 func (*FenceReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FenceReply) GetCoordinator() string {
@@ -1928,7 +2297,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2309,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2322,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JoinRequest) GetName() string {
@@ -1985,7 +2354,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2366,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2379,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 // IdentityRequest asks who a coordinator is. With a founder it also asks the
@@ -2025,7 +2394,7 @@ type IdentityRequest struct {
 
 func (x *IdentityRequest) Reset() {
 	*x = IdentityRequest{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2406,7 @@ func (x *IdentityRequest) String() string {
 func (*IdentityRequest) ProtoMessage() {}
 
 func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2419,7 @@ func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRequest.ProtoReflect.Descriptor instead.
 func (*IdentityRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *IdentityRequest) GetFounder() string {
@@ -2088,7 +2457,7 @@ type IdentityReply struct {
 
 func (x *IdentityReply) Reset() {
 	*x = IdentityReply{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2469,7 @@ func (x *IdentityReply) String() string {
 func (*IdentityReply) ProtoMessage() {}
 
 func (x *IdentityReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2482,7 @@ func (x *IdentityReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityReply.ProtoReflect.Descriptor instead.
 func (*IdentityReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *IdentityReply) GetName() string {
@@ -2215,7 +2584,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2596,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2609,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 type CoordinatorStatus struct {
@@ -2262,7 +2631,7 @@ type CoordinatorStatus struct {
 
 func (x *CoordinatorStatus) Reset() {
 	*x = CoordinatorStatus{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2643,7 @@ func (x *CoordinatorStatus) String() string {
 func (*CoordinatorStatus) ProtoMessage() {}
 
 func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2656,7 @@ func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorStatus.ProtoReflect.Descriptor instead.
 func (*CoordinatorStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CoordinatorStatus) GetName() string {
@@ -2378,17 +2747,18 @@ type AgentStatus struct {
 	Conditions   []*Condition           `protobuf:"bytes,7,rep,name=conditions,proto3" json:"conditions,omitempty"` // those that are not neutral
 	Holds        []string               `protobuf:"bytes,8,rep,name=holds,proto3" json:"holds,omitempty"`
 	// What the agent said of its kernel's fence in its newest renewal here.
-	Fence           string `protobuf:"bytes,9,opt,name=fence,proto3" json:"fence,omitempty"`                                              // ebpf; nft (weaker); none; refused: holds nothing, its self-check failed; "" = not told
-	FenceLeftMs     int64  `protobuf:"varint,10,opt,name=fence_left_ms,json=fenceLeftMs,proto3" json:"fence_left_ms,omitempty"`           // of the deadline that the kernel holds; negative = past
-	FenceDropped    uint64 `protobuf:"varint,11,opt,name=fence_dropped,json=fenceDropped,proto3" json:"fence_dropped,omitempty"`          // packets that the kernel has refused
-	FenceInterfaces uint32 `protobuf:"varint,12,opt,name=fence_interfaces,json=fenceInterfaces,proto3" json:"fence_interfaces,omitempty"` // that are guarded
+	Fence           string    `protobuf:"bytes,9,opt,name=fence,proto3" json:"fence,omitempty"`                                              // ebpf; nft (weaker); none; refused: holds nothing, its self-check failed; "" = not told
+	FenceLeftMs     int64     `protobuf:"varint,10,opt,name=fence_left_ms,json=fenceLeftMs,proto3" json:"fence_left_ms,omitempty"`           // of the deadline that the kernel holds; negative = past
+	FenceDropped    uint64    `protobuf:"varint,11,opt,name=fence_dropped,json=fenceDropped,proto3" json:"fence_dropped,omitempty"`          // packets that the kernel has refused
+	FenceInterfaces uint32    `protobuf:"varint,12,opt,name=fence_interfaces,json=fenceInterfaces,proto3" json:"fence_interfaces,omitempty"` // that are guarded
+	Routers         []*Router `protobuf:"bytes,13,rep,name=routers,proto3" json:"routers,omitempty"`                                         // how it stands in the VRRP of shared sets
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2770,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2783,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AgentStatus) GetHost() string {
@@ -2500,6 +2870,13 @@ func (x *AgentStatus) GetFenceInterfaces() uint32 {
 	return 0
 }
 
+func (x *AgentStatus) GetRouters() []*Router {
+	if x != nil {
+		return x.Routers
+	}
+	return nil
+}
+
 type VIPStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Set           *VIPSet                `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
@@ -2511,13 +2888,14 @@ type VIPStatus struct {
 	Recall        *Recall                `protobuf:"bytes,7,opt,name=recall,proto3" json:"recall,omitempty"`
 	Verdict       string                 `protobuf:"bytes,8,opt,name=verdict,proto3" json:"verdict,omitempty"` // held, moving, free, paused, lapsing
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`   // why it is so, in words
+	Router        *Router                `protobuf:"bytes,10,opt,name=router,proto3" json:"router,omitempty"`  // how the holder stands in the VRRP of a shared set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VIPStatus) Reset() {
 	*x = VIPStatus{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2907,7 @@ func (x *VIPStatus) String() string {
 func (*VIPStatus) ProtoMessage() {}
 
 func (x *VIPStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2920,7 @@ func (x *VIPStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VIPStatus.ProtoReflect.Descriptor instead.
 func (*VIPStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VIPStatus) GetSet() *VIPSet {
@@ -2608,6 +2986,13 @@ func (x *VIPStatus) GetReason() string {
 	return ""
 }
 
+func (x *VIPStatus) GetRouter() *Router {
+	if x != nil {
+		return x.Router
+	}
+	return nil
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -2625,7 +3010,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +3022,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +3035,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -2741,7 +3126,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +3138,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +3151,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusReply) GetSchema() int32 {
@@ -2897,7 +3282,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +3294,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3307,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainRequest) GetSet() string {
@@ -2946,7 +3331,7 @@ type CandidateExplanation struct {
 
 func (x *CandidateExplanation) Reset() {
 	*x = CandidateExplanation{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3343,7 @@ func (x *CandidateExplanation) String() string {
 func (*CandidateExplanation) ProtoMessage() {}
 
 func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3356,7 @@ func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CandidateExplanation.ProtoReflect.Descriptor instead.
 func (*CandidateExplanation) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CandidateExplanation) GetHost() string {
@@ -3027,7 +3412,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3424,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3437,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -3090,7 +3475,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3487,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3500,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainReply) GetSet() string {
@@ -3169,7 +3554,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3566,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3579,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListSetsRequest) GetNames() []string {
@@ -3213,7 +3598,7 @@ type ListSetsReply struct {
 
 func (x *ListSetsReply) Reset() {
 	*x = ListSetsReply{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3610,7 @@ func (x *ListSetsReply) String() string {
 func (*ListSetsReply) ProtoMessage() {}
 
 func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3623,7 @@ func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsReply.ProtoReflect.Descriptor instead.
 func (*ListSetsReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListSetsReply) GetSets() []*VIPStatus {
@@ -3259,7 +3644,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3656,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3669,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyRequest) GetSets() []*VIPSet {
@@ -3318,7 +3703,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3715,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3728,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ApplyReply) GetIndex() uint64 {
@@ -3370,7 +3755,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3767,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3780,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeleteRequest) GetSet() string {
@@ -3421,7 +3806,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3818,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3831,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeleteReply) GetIndex() uint64 {
@@ -3467,7 +3852,7 @@ type MoveRequest struct {
 
 func (x *MoveRequest) Reset() {
 	*x = MoveRequest{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3864,7 @@ func (x *MoveRequest) String() string {
 func (*MoveRequest) ProtoMessage() {}
 
 func (x *MoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3877,7 @@ func (x *MoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveRequest.ProtoReflect.Descriptor instead.
 func (*MoveRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MoveRequest) GetSet() string {
@@ -3526,7 +3911,7 @@ type MoveReply struct {
 
 func (x *MoveReply) Reset() {
 	*x = MoveReply{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3923,7 @@ func (x *MoveReply) String() string {
 func (*MoveReply) ProtoMessage() {}
 
 func (x *MoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3936,7 @@ func (x *MoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveReply.ProtoReflect.Descriptor instead.
 func (*MoveReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MoveReply) GetIndex() uint64 {
@@ -3579,7 +3964,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3976,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3989,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DrainRequest) GetHost() string {
@@ -3638,7 +4023,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +4035,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +4048,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DrainReply) GetIndex() uint64 {
@@ -3691,7 +4076,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +4088,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +4101,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PauseRequest) GetSet() string {
@@ -3749,7 +4134,7 @@ type PauseReply struct {
 
 func (x *PauseReply) Reset() {
 	*x = PauseReply{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +4146,7 @@ func (x *PauseReply) String() string {
 func (*PauseReply) ProtoMessage() {}
 
 func (x *PauseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +4159,7 @@ func (x *PauseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReply.ProtoReflect.Descriptor instead.
 func (*PauseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PauseReply) GetIndex() uint64 {
@@ -3795,7 +4180,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4192,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4205,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EventsRequest) GetFromIndex() uint64 {
@@ -3853,7 +4238,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3865,7 +4250,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3878,7 +4263,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -3897,7 +4282,7 @@ type TransferLeadershipReply struct {
 
 func (x *TransferLeadershipReply) Reset() {
 	*x = TransferLeadershipReply{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4294,7 @@ func (x *TransferLeadershipReply) String() string {
 func (*TransferLeadershipReply) ProtoMessage() {}
 
 func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4307,7 @@ func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipReply.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TransferLeadershipReply) GetLeader() string {
@@ -3941,7 +4326,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4338,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4351,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -3985,7 +4370,7 @@ type RemoveMemberReply struct {
 
 func (x *RemoveMemberReply) Reset() {
 	*x = RemoveMemberReply{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4382,7 @@ func (x *RemoveMemberReply) String() string {
 func (*RemoveMemberReply) ProtoMessage() {}
 
 func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4395,7 @@ func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberReply.ProtoReflect.Descriptor instead.
 func (*RemoveMemberReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RemoveMemberReply) GetIndex() uint64 {
@@ -4028,7 +4413,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4425,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4438,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 type SnapshotChunk struct {
@@ -4065,7 +4450,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4462,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4475,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4110,7 +4495,7 @@ type RestoreSnapshotReply struct {
 
 func (x *RestoreSnapshotReply) Reset() {
 	*x = RestoreSnapshotReply{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4507,7 @@ func (x *RestoreSnapshotReply) String() string {
 func (*RestoreSnapshotReply) ProtoMessage() {}
 
 func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4520,7 @@ func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotReply.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RestoreSnapshotReply) GetIndex() uint64 {
@@ -4163,7 +4548,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05claim\x18\x03 \x01(\x04R\x05claim\";\n" +
 	"\tCandidate\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1a\n" +
-	"\bpriority\x18\x02 \x01(\x05R\bpriority\"\xf4\x02\n" +
+	"\bpriority\x18\x02 \x01(\x05R\bpriority\"\x9b\x03\n" +
 	"\x06VIPSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\taddresses\x18\x02 \x03(\v2\x14.holdfast.v1.AddressR\taddresses\x126\n" +
@@ -4179,7 +4564,23 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x06paused\x18\t \x01(\bR\x06paused\x12\x16\n" +
 	"\x06prefer\x18\n" +
 	" \x01(\tR\x06prefer\x12\x1a\n" +
-	"\brevision\x18\v \x01(\x04R\brevision\"\xa2\x01\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\x12%\n" +
+	"\x04vrrp\x18\f \x01(\v2\x11.holdfast.v1.VRRPR\x04vrrp\"\xaf\x02\n" +
+	"\x04VRRP\x12\x12\n" +
+	"\x04vrid\x18\x01 \x01(\rR\x04vrid\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
+	"\bpriority\x18\x03 \x01(\rR\bpriority\x12\x1f\n" +
+	"\vinterval_ms\x18\x04 \x01(\x03R\n" +
+	"intervalMs\x12\x1c\n" +
+	"\tinterface\x18\x05 \x01(\tR\tinterface\x12\x12\n" +
+	"\x04ipv6\x18\x06 \x01(\bR\x04ipv6\x12\x1d\n" +
+	"\n" +
+	"no_preempt\x18\a \x01(\bR\tnoPreempt\x12\x1a\n" +
+	"\bpassword\x18\b \x01(\tR\bpassword\x12\x14\n" +
+	"\x05peers\x18\t \x03(\tR\x05peers\x12%\n" +
+	"\x0eplain_checksum\x18\n" +
+	" \x01(\bR\rplainChecksum\x12\x12\n" +
+	"\x04mode\x18\v \x01(\tR\x04mode\"\xa2\x01\n" +
 	"\vCoordinator\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -4213,7 +4614,10 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05claim\x18\x02 \x01(\x04R\x05claim\x12\x18\n" +
 	"\asession\x18\x03 \x01(\x04R\asession\x12\x10\n" +
-	"\x03set\x18\x04 \x01(\tR\x03set\"\xfe\x02\n" +
+	"\x03set\x18\x04 \x01(\tR\x03set\"I\n" +
+	"\x06Shared\x12%\n" +
+	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x18\n" +
+	"\asources\x18\x02 \x03(\tR\asources\"\xab\x03\n" +
 	"\x04View\x12 \n" +
 	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -4226,7 +4630,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04held\x18\b \x03(\v2\x11.holdfast.v1.HeldR\x04held\x121\n" +
 	"\bretiring\x18\t \x03(\v2\x15.holdfast.v1.RetiringR\bretiring\x12!\n" +
 	"\fcandidate_of\x18\n" +
-	" \x03(\tR\vcandidateOf\x12\x18\n" +
+	" \x03(\tR\vcandidateOf\x12+\n" +
+	"\x06shared\x18\f \x03(\v2\x13.holdfast.v1.SharedR\x06shared\x12\x18\n" +
 	"\adrained\x18\v \x01(\bR\adrained\"1\n" +
 	"\aRelease\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x14\n" +
@@ -4264,6 +4669,17 @@ const file_holdfast_proto_rawDesc = "" +
 	"endedMsAgo\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\x05R\x04more\"(\n" +
 	"\x10ReportStallReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"|\n" +
+	"\x06Router\x12\x10\n" +
+	"\x03set\x18\x01 \x01(\tR\x03set\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\tR\x06active\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\"^\n" +
+	"\x13ReportRouterRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12-\n" +
+	"\arouters\x18\x02 \x03(\v2\x13.holdfast.v1.RouterR\arouters\")\n" +
+	"\x11ReportRouterReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"3\n" +
 	"\rRebindRequest\x12\x10\n" +
 	"\x03old\x18\x01 \x01(\x04R\x03old\x12\x10\n" +
@@ -4335,7 +4751,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
 	"\x05quiet\x18\n" +
 	" \x01(\bR\x05quiet\x12\x18\n" +
-	"\afollows\x18\v \x01(\tR\afollows\"\xfe\x02\n" +
+	"\afollows\x18\v \x01(\tR\afollows\"\xad\x03\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x15\n" +
@@ -4351,7 +4767,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\rfence_left_ms\x18\n" +
 	" \x01(\x03R\vfenceLeftMs\x12#\n" +
 	"\rfence_dropped\x18\v \x01(\x04R\ffenceDropped\x12)\n" +
-	"\x10fence_interfaces\x18\f \x01(\rR\x0ffenceInterfaces\"\x9f\x02\n" +
+	"\x10fence_interfaces\x18\f \x01(\rR\x0ffenceInterfaces\x12-\n" +
+	"\arouters\x18\r \x03(\v2\x13.holdfast.v1.RouterR\arouters\"\xcc\x02\n" +
 	"\tVIPStatus\x12%\n" +
 	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x16\n" +
 	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x18\n" +
@@ -4362,7 +4779,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"claimAgeMs\x12+\n" +
 	"\x06recall\x18\a \x01(\v2\x13.holdfast.v1.RecallR\x06recall\x12\x18\n" +
 	"\averdict\x18\b \x01(\tR\averdict\x12\x16\n" +
-	"\x06reason\x18\t \x01(\tR\x06reason\"\xd1\x01\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12+\n" +
+	"\x06router\x18\n" +
+	" \x01(\v2\x13.holdfast.v1.RouterR\x06router\"\xd1\x01\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
 	"\n" +
@@ -4475,14 +4894,15 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"F\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\achanges\x18\x02 \x03(\tR\achanges2\xbf\x04\n" +
+	"\achanges\x18\x02 \x03(\tR\achanges2\x91\x05\n" +
 	"\bSessions\x128\n" +
 	"\x04Open\x12\x18.holdfast.v1.OpenRequest\x1a\x16.holdfast.v1.OpenReply\x127\n" +
 	"\x05Watch\x12\x19.holdfast.v1.WatchRequest\x1a\x11.holdfast.v1.View0\x01\x12A\n" +
 	"\aRelease\x12\x1b.holdfast.v1.ReleaseRequest\x1a\x19.holdfast.v1.ReleaseReply\x12V\n" +
 	"\x0eConfirmRemoval\x12\".holdfast.v1.ConfirmRemovalRequest\x1a .holdfast.v1.ConfirmRemovalReply\x12Y\n" +
 	"\x0fReportCondition\x12#.holdfast.v1.ReportConditionRequest\x1a!.holdfast.v1.ReportConditionReply\x12M\n" +
-	"\vReportStall\x12\x1f.holdfast.v1.ReportStallRequest\x1a\x1d.holdfast.v1.ReportStallReply\x12>\n" +
+	"\vReportStall\x12\x1f.holdfast.v1.ReportStallRequest\x1a\x1d.holdfast.v1.ReportStallReply\x12P\n" +
+	"\fReportRouter\x12 .holdfast.v1.ReportRouterRequest\x1a\x1e.holdfast.v1.ReportRouterReply\x12>\n" +
 	"\x06Rebind\x12\x1a.holdfast.v1.RebindRequest\x1a\x18.holdfast.v1.RebindReply\x12;\n" +
 	"\x05Close\x12\x19.holdfast.v1.CloseRequest\x1a\x17.holdfast.v1.CloseReply2\x81\x02\n" +
 	"\x05Peers\x12;\n" +
@@ -4517,161 +4937,174 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_holdfast_proto_goTypes = []any{
 	(*Address)(nil),                   // 0: holdfast.v1.Address
 	(*Candidate)(nil),                 // 1: holdfast.v1.Candidate
 	(*VIPSet)(nil),                    // 2: holdfast.v1.VIPSet
-	(*Coordinator)(nil),               // 3: holdfast.v1.Coordinator
-	(*Configuration)(nil),             // 4: holdfast.v1.Configuration
-	(*OpenRequest)(nil),               // 5: holdfast.v1.OpenRequest
-	(*OpenReply)(nil),                 // 6: holdfast.v1.OpenReply
-	(*WatchRequest)(nil),              // 7: holdfast.v1.WatchRequest
-	(*Recall)(nil),                    // 8: holdfast.v1.Recall
-	(*Held)(nil),                      // 9: holdfast.v1.Held
-	(*Retiring)(nil),                  // 10: holdfast.v1.Retiring
-	(*View)(nil),                      // 11: holdfast.v1.View
-	(*Release)(nil),                   // 12: holdfast.v1.Release
-	(*Condition)(nil),                 // 13: holdfast.v1.Condition
-	(*ReleaseRequest)(nil),            // 14: holdfast.v1.ReleaseRequest
-	(*ReleaseReply)(nil),              // 15: holdfast.v1.ReleaseReply
-	(*ConfirmRemovalRequest)(nil),     // 16: holdfast.v1.ConfirmRemovalRequest
-	(*ConfirmRemovalReply)(nil),       // 17: holdfast.v1.ConfirmRemovalReply
-	(*ReportConditionRequest)(nil),    // 18: holdfast.v1.ReportConditionRequest
-	(*ReportConditionReply)(nil),      // 19: holdfast.v1.ReportConditionReply
-	(*ReportStallRequest)(nil),        // 20: holdfast.v1.ReportStallRequest
-	(*ReportStallReply)(nil),          // 21: holdfast.v1.ReportStallReply
-	(*RebindRequest)(nil),             // 22: holdfast.v1.RebindRequest
-	(*RebindReply)(nil),               // 23: holdfast.v1.RebindReply
-	(*CloseRequest)(nil),              // 24: holdfast.v1.CloseRequest
-	(*CloseReply)(nil),                // 25: holdfast.v1.CloseReply
-	(*ProbeRequest)(nil),              // 26: holdfast.v1.ProbeRequest
-	(*ProbeResult)(nil),               // 27: holdfast.v1.ProbeResult
-	(*ProbeReply)(nil),                // 28: holdfast.v1.ProbeReply
-	(*FenceRequest)(nil),              // 29: holdfast.v1.FenceRequest
-	(*FenceResult)(nil),               // 30: holdfast.v1.FenceResult
-	(*FenceReply)(nil),                // 31: holdfast.v1.FenceReply
-	(*JoinRequest)(nil),               // 32: holdfast.v1.JoinRequest
-	(*JoinReply)(nil),                 // 33: holdfast.v1.JoinReply
-	(*IdentityRequest)(nil),           // 34: holdfast.v1.IdentityRequest
-	(*IdentityReply)(nil),             // 35: holdfast.v1.IdentityReply
-	(*StatusRequest)(nil),             // 36: holdfast.v1.StatusRequest
-	(*CoordinatorStatus)(nil),         // 37: holdfast.v1.CoordinatorStatus
-	(*AgentStatus)(nil),               // 38: holdfast.v1.AgentStatus
-	(*VIPStatus)(nil),                 // 39: holdfast.v1.VIPStatus
-	(*Event)(nil),                     // 40: holdfast.v1.Event
-	(*StatusReply)(nil),               // 41: holdfast.v1.StatusReply
-	(*ExplainRequest)(nil),            // 42: holdfast.v1.ExplainRequest
-	(*CandidateExplanation)(nil),      // 43: holdfast.v1.CandidateExplanation
-	(*HostLoss)(nil),                  // 44: holdfast.v1.HostLoss
-	(*ExplainReply)(nil),              // 45: holdfast.v1.ExplainReply
-	(*ListSetsRequest)(nil),           // 46: holdfast.v1.ListSetsRequest
-	(*ListSetsReply)(nil),             // 47: holdfast.v1.ListSetsReply
-	(*ApplyRequest)(nil),              // 48: holdfast.v1.ApplyRequest
-	(*ApplyReply)(nil),                // 49: holdfast.v1.ApplyReply
-	(*DeleteRequest)(nil),             // 50: holdfast.v1.DeleteRequest
-	(*DeleteReply)(nil),               // 51: holdfast.v1.DeleteReply
-	(*MoveRequest)(nil),               // 52: holdfast.v1.MoveRequest
-	(*MoveReply)(nil),                 // 53: holdfast.v1.MoveReply
-	(*DrainRequest)(nil),              // 54: holdfast.v1.DrainRequest
-	(*DrainReply)(nil),                // 55: holdfast.v1.DrainReply
-	(*PauseRequest)(nil),              // 56: holdfast.v1.PauseRequest
-	(*PauseReply)(nil),                // 57: holdfast.v1.PauseReply
-	(*EventsRequest)(nil),             // 58: holdfast.v1.EventsRequest
-	(*TransferLeadershipRequest)(nil), // 59: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipReply)(nil),   // 60: holdfast.v1.TransferLeadershipReply
-	(*RemoveMemberRequest)(nil),       // 61: holdfast.v1.RemoveMemberRequest
-	(*RemoveMemberReply)(nil),         // 62: holdfast.v1.RemoveMemberReply
-	(*SaveSnapshotRequest)(nil),       // 63: holdfast.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),             // 64: holdfast.v1.SnapshotChunk
-	(*RestoreSnapshotReply)(nil),      // 65: holdfast.v1.RestoreSnapshotReply
+	(*VRRP)(nil),                      // 3: holdfast.v1.VRRP
+	(*Coordinator)(nil),               // 4: holdfast.v1.Coordinator
+	(*Configuration)(nil),             // 5: holdfast.v1.Configuration
+	(*OpenRequest)(nil),               // 6: holdfast.v1.OpenRequest
+	(*OpenReply)(nil),                 // 7: holdfast.v1.OpenReply
+	(*WatchRequest)(nil),              // 8: holdfast.v1.WatchRequest
+	(*Recall)(nil),                    // 9: holdfast.v1.Recall
+	(*Held)(nil),                      // 10: holdfast.v1.Held
+	(*Retiring)(nil),                  // 11: holdfast.v1.Retiring
+	(*Shared)(nil),                    // 12: holdfast.v1.Shared
+	(*View)(nil),                      // 13: holdfast.v1.View
+	(*Release)(nil),                   // 14: holdfast.v1.Release
+	(*Condition)(nil),                 // 15: holdfast.v1.Condition
+	(*ReleaseRequest)(nil),            // 16: holdfast.v1.ReleaseRequest
+	(*ReleaseReply)(nil),              // 17: holdfast.v1.ReleaseReply
+	(*ConfirmRemovalRequest)(nil),     // 18: holdfast.v1.ConfirmRemovalRequest
+	(*ConfirmRemovalReply)(nil),       // 19: holdfast.v1.ConfirmRemovalReply
+	(*ReportConditionRequest)(nil),    // 20: holdfast.v1.ReportConditionRequest
+	(*ReportConditionReply)(nil),      // 21: holdfast.v1.ReportConditionReply
+	(*ReportStallRequest)(nil),        // 22: holdfast.v1.ReportStallRequest
+	(*ReportStallReply)(nil),          // 23: holdfast.v1.ReportStallReply
+	(*Router)(nil),                    // 24: holdfast.v1.Router
+	(*ReportRouterRequest)(nil),       // 25: holdfast.v1.ReportRouterRequest
+	(*ReportRouterReply)(nil),         // 26: holdfast.v1.ReportRouterReply
+	(*RebindRequest)(nil),             // 27: holdfast.v1.RebindRequest
+	(*RebindReply)(nil),               // 28: holdfast.v1.RebindReply
+	(*CloseRequest)(nil),              // 29: holdfast.v1.CloseRequest
+	(*CloseReply)(nil),                // 30: holdfast.v1.CloseReply
+	(*ProbeRequest)(nil),              // 31: holdfast.v1.ProbeRequest
+	(*ProbeResult)(nil),               // 32: holdfast.v1.ProbeResult
+	(*ProbeReply)(nil),                // 33: holdfast.v1.ProbeReply
+	(*FenceRequest)(nil),              // 34: holdfast.v1.FenceRequest
+	(*FenceResult)(nil),               // 35: holdfast.v1.FenceResult
+	(*FenceReply)(nil),                // 36: holdfast.v1.FenceReply
+	(*JoinRequest)(nil),               // 37: holdfast.v1.JoinRequest
+	(*JoinReply)(nil),                 // 38: holdfast.v1.JoinReply
+	(*IdentityRequest)(nil),           // 39: holdfast.v1.IdentityRequest
+	(*IdentityReply)(nil),             // 40: holdfast.v1.IdentityReply
+	(*StatusRequest)(nil),             // 41: holdfast.v1.StatusRequest
+	(*CoordinatorStatus)(nil),         // 42: holdfast.v1.CoordinatorStatus
+	(*AgentStatus)(nil),               // 43: holdfast.v1.AgentStatus
+	(*VIPStatus)(nil),                 // 44: holdfast.v1.VIPStatus
+	(*Event)(nil),                     // 45: holdfast.v1.Event
+	(*StatusReply)(nil),               // 46: holdfast.v1.StatusReply
+	(*ExplainRequest)(nil),            // 47: holdfast.v1.ExplainRequest
+	(*CandidateExplanation)(nil),      // 48: holdfast.v1.CandidateExplanation
+	(*HostLoss)(nil),                  // 49: holdfast.v1.HostLoss
+	(*ExplainReply)(nil),              // 50: holdfast.v1.ExplainReply
+	(*ListSetsRequest)(nil),           // 51: holdfast.v1.ListSetsRequest
+	(*ListSetsReply)(nil),             // 52: holdfast.v1.ListSetsReply
+	(*ApplyRequest)(nil),              // 53: holdfast.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 54: holdfast.v1.ApplyReply
+	(*DeleteRequest)(nil),             // 55: holdfast.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 56: holdfast.v1.DeleteReply
+	(*MoveRequest)(nil),               // 57: holdfast.v1.MoveRequest
+	(*MoveReply)(nil),                 // 58: holdfast.v1.MoveReply
+	(*DrainRequest)(nil),              // 59: holdfast.v1.DrainRequest
+	(*DrainReply)(nil),                // 60: holdfast.v1.DrainReply
+	(*PauseRequest)(nil),              // 61: holdfast.v1.PauseRequest
+	(*PauseReply)(nil),                // 62: holdfast.v1.PauseReply
+	(*EventsRequest)(nil),             // 63: holdfast.v1.EventsRequest
+	(*TransferLeadershipRequest)(nil), // 64: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipReply)(nil),   // 65: holdfast.v1.TransferLeadershipReply
+	(*RemoveMemberRequest)(nil),       // 66: holdfast.v1.RemoveMemberRequest
+	(*RemoveMemberReply)(nil),         // 67: holdfast.v1.RemoveMemberReply
+	(*SaveSnapshotRequest)(nil),       // 68: holdfast.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),             // 69: holdfast.v1.SnapshotChunk
+	(*RestoreSnapshotReply)(nil),      // 70: holdfast.v1.RestoreSnapshotReply
 }
 var file_holdfast_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.VIPSet.addresses:type_name -> holdfast.v1.Address
 	1,  // 1: holdfast.v1.VIPSet.candidates:type_name -> holdfast.v1.Candidate
-	3,  // 2: holdfast.v1.Configuration.members:type_name -> holdfast.v1.Coordinator
-	2,  // 3: holdfast.v1.Held.set:type_name -> holdfast.v1.VIPSet
-	8,  // 4: holdfast.v1.Held.recall:type_name -> holdfast.v1.Recall
-	4,  // 5: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
-	9,  // 6: holdfast.v1.View.held:type_name -> holdfast.v1.Held
-	10, // 7: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
-	12, // 8: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
-	13, // 9: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
-	10, // 10: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
-	13, // 11: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
-	27, // 12: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
-	30, // 13: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
-	4,  // 14: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
-	13, // 15: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
-	2,  // 16: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
-	8,  // 17: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
-	37, // 18: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
-	38, // 19: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
-	39, // 20: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
-	40, // 21: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
-	10, // 22: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
-	4,  // 23: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
-	39, // 24: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
-	43, // 25: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
-	44, // 26: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
-	40, // 27: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
-	39, // 28: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
-	2,  // 29: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
-	5,  // 30: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
-	7,  // 31: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
-	14, // 32: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
-	16, // 33: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
-	18, // 34: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
-	20, // 35: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
-	22, // 36: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
-	24, // 37: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
-	26, // 38: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
-	29, // 39: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
-	32, // 40: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
-	34, // 41: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
-	36, // 42: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
-	42, // 43: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
-	46, // 44: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
-	48, // 45: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
-	50, // 46: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
-	52, // 47: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
-	54, // 48: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
-	56, // 49: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
-	58, // 50: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
-	59, // 51: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	61, // 52: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
-	63, // 53: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	64, // 54: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
-	6,  // 55: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
-	11, // 56: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
-	15, // 57: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
-	17, // 58: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
-	19, // 59: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
-	21, // 60: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
-	23, // 61: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
-	25, // 62: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
-	28, // 63: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
-	31, // 64: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
-	33, // 65: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
-	35, // 66: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
-	41, // 67: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
-	45, // 68: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
-	47, // 69: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
-	49, // 70: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
-	51, // 71: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
-	53, // 72: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
-	55, // 73: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
-	57, // 74: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
-	40, // 75: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
-	60, // 76: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
-	62, // 77: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
-	64, // 78: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
-	65, // 79: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
-	55, // [55:80] is the sub-list for method output_type
-	30, // [30:55] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	3,  // 2: holdfast.v1.VIPSet.vrrp:type_name -> holdfast.v1.VRRP
+	4,  // 3: holdfast.v1.Configuration.members:type_name -> holdfast.v1.Coordinator
+	2,  // 4: holdfast.v1.Held.set:type_name -> holdfast.v1.VIPSet
+	9,  // 5: holdfast.v1.Held.recall:type_name -> holdfast.v1.Recall
+	2,  // 6: holdfast.v1.Shared.set:type_name -> holdfast.v1.VIPSet
+	5,  // 7: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
+	10, // 8: holdfast.v1.View.held:type_name -> holdfast.v1.Held
+	11, // 9: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
+	12, // 10: holdfast.v1.View.shared:type_name -> holdfast.v1.Shared
+	14, // 11: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
+	15, // 12: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
+	11, // 13: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
+	15, // 14: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
+	24, // 15: holdfast.v1.ReportRouterRequest.routers:type_name -> holdfast.v1.Router
+	32, // 16: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
+	35, // 17: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
+	5,  // 18: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
+	15, // 19: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
+	24, // 20: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
+	2,  // 21: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
+	9,  // 22: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
+	24, // 23: holdfast.v1.VIPStatus.router:type_name -> holdfast.v1.Router
+	42, // 24: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
+	43, // 25: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
+	44, // 26: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
+	45, // 27: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
+	11, // 28: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
+	5,  // 29: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
+	44, // 30: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
+	48, // 31: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
+	49, // 32: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
+	45, // 33: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
+	44, // 34: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
+	2,  // 35: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
+	6,  // 36: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
+	8,  // 37: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
+	16, // 38: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
+	18, // 39: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
+	20, // 40: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
+	22, // 41: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
+	25, // 42: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
+	27, // 43: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
+	29, // 44: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
+	31, // 45: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
+	34, // 46: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
+	37, // 47: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
+	39, // 48: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
+	41, // 49: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
+	47, // 50: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
+	51, // 51: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
+	53, // 52: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
+	55, // 53: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
+	57, // 54: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
+	59, // 55: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
+	61, // 56: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
+	63, // 57: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
+	64, // 58: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	66, // 59: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
+	68, // 60: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	69, // 61: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
+	7,  // 62: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
+	13, // 63: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
+	17, // 64: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
+	19, // 65: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
+	21, // 66: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
+	23, // 67: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
+	26, // 68: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
+	28, // 69: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
+	30, // 70: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
+	33, // 71: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
+	36, // 72: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
+	38, // 73: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
+	40, // 74: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
+	46, // 75: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
+	50, // 76: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
+	52, // 77: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
+	54, // 78: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
+	56, // 79: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
+	58, // 80: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
+	60, // 81: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
+	62, // 82: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
+	45, // 83: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
+	65, // 84: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
+	67, // 85: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
+	69, // 86: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
+	70, // 87: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
+	62, // [62:88] is the sub-list for method output_type
+	36, // [36:62] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -4685,7 +5118,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

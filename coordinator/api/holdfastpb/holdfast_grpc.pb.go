@@ -31,6 +31,7 @@ const (
 	Sessions_ConfirmRemoval_FullMethodName  = "/holdfast.v1.Sessions/ConfirmRemoval"
 	Sessions_ReportCondition_FullMethodName = "/holdfast.v1.Sessions/ReportCondition"
 	Sessions_ReportStall_FullMethodName     = "/holdfast.v1.Sessions/ReportStall"
+	Sessions_ReportRouter_FullMethodName    = "/holdfast.v1.Sessions/ReportRouter"
 	Sessions_Rebind_FullMethodName          = "/holdfast.v1.Sessions/Rebind"
 	Sessions_Close_FullMethodName           = "/holdfast.v1.Sessions/Close"
 )
@@ -58,6 +59,9 @@ type SessionsClient interface {
 	// ReportStall tells that the agent did not run for a time. It is for people:
 	// no decision depends on it.
 	ReportStall(ctx context.Context, in *ReportStallRequest, opts ...grpc.CallOption) (*ReportStallReply, error)
+	// ReportRouter tells how the host stands in the VRRP of sets that are shared with
+	// routers outside of the quorum. It is for people: no decision depends on it.
+	ReportRouter(ctx context.Context, in *ReportRouterRequest, opts ...grpc.CallOption) (*ReportRouterReply, error)
 	// Rebind moves the grants of a fenced session to a new one and closes the old.
 	Rebind(ctx context.Context, in *RebindRequest, opts ...grpc.CallOption) (*RebindReply, error)
 	// Close ends a session whose addresses are all down.
@@ -141,6 +145,16 @@ func (c *sessionsClient) ReportStall(ctx context.Context, in *ReportStallRequest
 	return out, nil
 }
 
+func (c *sessionsClient) ReportRouter(ctx context.Context, in *ReportRouterRequest, opts ...grpc.CallOption) (*ReportRouterReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportRouterReply)
+	err := c.cc.Invoke(ctx, Sessions_ReportRouter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionsClient) Rebind(ctx context.Context, in *RebindRequest, opts ...grpc.CallOption) (*RebindReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RebindReply)
@@ -184,6 +198,9 @@ type SessionsServer interface {
 	// ReportStall tells that the agent did not run for a time. It is for people:
 	// no decision depends on it.
 	ReportStall(context.Context, *ReportStallRequest) (*ReportStallReply, error)
+	// ReportRouter tells how the host stands in the VRRP of sets that are shared with
+	// routers outside of the quorum. It is for people: no decision depends on it.
+	ReportRouter(context.Context, *ReportRouterRequest) (*ReportRouterReply, error)
 	// Rebind moves the grants of a fenced session to a new one and closes the old.
 	Rebind(context.Context, *RebindRequest) (*RebindReply, error)
 	// Close ends a session whose addresses are all down.
@@ -215,6 +232,9 @@ func (UnimplementedSessionsServer) ReportCondition(context.Context, *ReportCondi
 }
 func (UnimplementedSessionsServer) ReportStall(context.Context, *ReportStallRequest) (*ReportStallReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportStall not implemented")
+}
+func (UnimplementedSessionsServer) ReportRouter(context.Context, *ReportRouterRequest) (*ReportRouterReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportRouter not implemented")
 }
 func (UnimplementedSessionsServer) Rebind(context.Context, *RebindRequest) (*RebindReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rebind not implemented")
@@ -344,6 +364,24 @@ func _Sessions_ReportStall_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Sessions_ReportRouter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRouterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionsServer).ReportRouter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sessions_ReportRouter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionsServer).ReportRouter(ctx, req.(*ReportRouterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Sessions_Rebind_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RebindRequest)
 	if err := dec(in); err != nil {
@@ -406,6 +444,10 @@ var Sessions_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportStall",
 			Handler:    _Sessions_ReportStall_Handler,
+		},
+		{
+			MethodName: "ReportRouter",
+			Handler:    _Sessions_ReportRouter_Handler,
 		},
 		{
 			MethodName: "Rebind",

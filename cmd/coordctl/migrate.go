@@ -1,0 +1,496 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/fsm"
+)
+
+const (
+	// migratePatience is how long a step may take to be seen done.
+	migratePatience = 30 * time.Second
+	// quorumWatch is how long the VIP is watched after VRRP has ended: a router that
+	// was left running takes over after three intervals of silence.
+	quorumWatch = 5 * time.Second
+)
+
+func (t *tool) migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Move a VIP from Keepalived to the quorum, step by step, and back",
+		Long: `Move a VIP from Keepalived to the quorum, step by step, and back. Each step says what it has seen, and how
+long nobody answered for the addresses meanwhile, as seen from this host.
+
+  coordctl import lb1=lb1.conf lb2=lb2.conf --apply   VIP sets as the files have them, paused, VRRP off
+  coordctl migrate observe web                         listen, and say what each host would do
+  coordctl migrate join web                            take part, as a Backup router
+  coordctl migrate takeover web                        become the Active router
+  coordctl migrate quorum web --keepalived-stopped     end VRRP: the quorum alone decides
+  coordctl migrate back web [--keepalived-started]     give the addresses back to Keepalived`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(t.migrateStatusCommand(), t.migrateObserveCommand(), t.migrateJoinCommand(), t.migrateTakeoverCommand(), t.migrateQuorumCommand(), t.migrateBackCommand())
+	return cmd
+}
+
+func (t *tool) migrateStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "status VIP",
+		Short:             "Show how far the migration of a VIP set is",
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.repeat(cmd.Context(), func() error {
+				m, err := t.migration(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return t.print(m.reply, func(w io.Writer) { m.table(w) }, []string{m.set.GetName()})
+			})
+		},
+	}
+}
+
+func (t *tool) migrateObserveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "observe VIP",
+		Short:             "Listen to the VRRP of a VIP set, and show what each host would do",
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := t.migration(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if m.active() {
+				return fmt.Errorf("%s is the Active router for %s: to observe would give the addresses away; `coordctl migrate back %s` does that with a check", m.vip.GetHolder(), args[0], args[0])
+			}
+			return t.step(cmd.Context(), args[0], "observe", change{vrrp: toMode(fsm.VRRPObserve)}, (*migration).observed)
+		},
+	}
+}
+
+func (t *tool) migrateJoinCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "join VIP",
+		Short: "Take part in the VRRP of a VIP set",
+		Long: `Take part in the VRRP of a VIP set. Of the hosts of the quorum only the holder of the set speaks, with the priority
+that the set has: below that of the Active router it becomes Backup and the addresses stay where they are.`,
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.step(cmd.Context(), args[0], "join", change{vrrp: toMode(fsm.VRRPJoin), resume: true}, (*migration).joined)
+		},
+	}
+}
+
+func (t *tool) migrateTakeoverCommand() *cobra.Command {
+	var stopping bool
+	cmd := &cobra.Command{
+		Use:   "takeover VIP",
+		Short: "Make the holder of a VIP set the Active router",
+		Long: `Make the holder of a VIP set the Active router: its priority becomes one more than that of the router that is
+Active now, which gives way as VRRP has it. With --stop it waits until you stop Keepalived on that host, whose last
+advertisement has priority 0: the holder, at the highest priority by then, follows within milliseconds.`,
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE:              func(cmd *cobra.Command, args []string) error { return t.takeover(cmd.Context(), args[0], stopping) },
+	}
+	cmd.Flags().BoolVar(&stopping, "stop", false, "wait until Keepalived is stopped on the Active host")
+	return cmd
+}
+
+func (t *tool) takeover(ctx context.Context, set string, stopping bool) error {
+	m, err := t.migration(ctx, set)
+	if err != nil {
+		return err
+	}
+	r := m.vip.GetRouter()
+	switch {
+	case m.set.GetVrrp().GetMode() != fsm.VRRPJoin || r == nil:
+		return fmt.Errorf("no host of the quorum takes part in the VRRP of %s yet: `coordctl migrate join %s` comes before", set, set)
+	case m.active():
+		return t.step(ctx, set, "takeover", change{}, (*migration).tookOver)
+	case stopping:
+		return t.followStop(ctx, m)
+	case r.GetPriority() >= fsm.MaxPriority:
+		return fmt.Errorf("%s is Active with priority %d: there is none above it to take over with\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", r.GetActive(), r.GetPriority(), set)
+	case m.set.GetVrrp().GetNoPreempt():
+		return fmt.Errorf("%s has nopreempt: it does not take over from a router that is Active\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", set, set)
+	}
+	return t.step(ctx, set, "takeover", change{vrrp: func(v *pb.VRRP) { v.Priority = max(v.GetPriority(), r.GetPriority()+1) }}, (*migration).tookOver)
+}
+
+// followStop makes the holder the first to follow a router that stops, without
+// taking over before.
+func (t *tool) followStop(ctx context.Context, m *migration) error {
+	set, before := m.set.GetName(), m.set.GetVrrp().GetNoPreempt()
+	fmt.Fprintf(t.talk, "stop Keepalived on %s within %v: systemctl stop keepalived\n", dash(m.vip.GetRouter().GetActive()), migratePatience)
+	err := t.step(ctx, set, "takeover", change{vrrp: func(v *pb.VRRP) { v.Priority, v.NoPreempt = fsm.MaxPriority, true }}, (*migration).tookOver)
+	return errors.Join(err, t.alter(ctx, set, change{vrrp: func(v *pb.VRRP) { v.NoPreempt = before }}))
+}
+
+func (t *tool) migrateQuorumCommand() *cobra.Command {
+	var stopped bool
+	cmd := &cobra.Command{
+		Use:   "quorum VIP",
+		Short: "End the VRRP of a VIP set: the quorum alone decides",
+		Long: `End the VRRP of a VIP set: the quorum alone decides from now on. A Keepalived that was left running as Backup hears
+nothing any more and takes the addresses too, so it must be stopped on every host before, and you say so
+with --keepalived-stopped: a silent Backup cannot be seen from here.`,
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := t.migration(cmd.Context(), args[0])
+			switch {
+			case err != nil:
+				return err
+			case m.set.GetVrrp().GetMode() == fsm.VRRPOff:
+				return fmt.Errorf("%s is not shared with VRRP routers: there is nothing to end", args[0])
+			case !m.active():
+				return fmt.Errorf("the holder of %s is not the Active router: `coordctl migrate takeover %s` comes before", args[0], args[0])
+			case !stopped:
+				return usageError(fmt.Errorf("stop Keepalived on every host of %s (systemctl disable --now keepalived), then say so: --keepalived-stopped", args[0]))
+			}
+			return t.step(cmd.Context(), args[0], "quorum", change{vrrp: toMode(fsm.VRRPOff), watch: quorumWatch}, (*migration).ended)
+		},
+	}
+	cmd.Flags().BoolVar(&stopped, "keepalived-stopped", false, "Keepalived is stopped on all hosts")
+	return cmd
+}
+
+func (t *tool) migrateBackCommand() *cobra.Command {
+	var started bool
+	cmd := &cobra.Command{
+		Use:   "back VIP",
+		Short: "Give the addresses of a VIP set back to Keepalived",
+		Long: `Give the addresses of a VIP set back to Keepalived, in two steps: first the holder advertises again, so that
+Keepalived can be started on its hosts and finds an Active router; then, with --keepalived-started, the holder goes down
+to priority 1, so that Keepalived takes over while the addresses are still served here. One with nopreempt does not:
+to that the holder gives way with priority 0. If no other router takes over, it takes the addresses back.`,
+		Args:              exactArgs("the name of one VIP set"),
+		ValidArgsFunction: t.completeSets,
+		RunE:              func(cmd *cobra.Command, args []string) error { return t.back(cmd.Context(), args[0], started) },
+	}
+	cmd.Flags().BoolVar(&started, "keepalived-started", false, "Keepalived runs on its hosts again")
+	return cmd
+}
+
+func (t *tool) back(ctx context.Context, set string, started bool) error {
+	m, err := t.migration(ctx, set)
+	if err != nil {
+		return err
+	}
+	if m.set.GetVrrp().GetMode() == fsm.VRRPOff {
+		if err := t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPJoin)}, (*migration).tookOver); err != nil {
+			return err
+		}
+	}
+	if !started {
+		fmt.Fprintf(t.talk, "start Keepalived on its hosts now (systemctl enable --now keepalived), then: coordctl migrate back %s --keepalived-started\n", set)
+		return nil
+	}
+	within := preemptPatience(m.set.GetVrrp())
+	if err = t.step(ctx, set, "back", change{vrrp: func(v *pb.VRRP) { v.Priority = 1 }, within: within}, (*migration).gaveWay); err == nil {
+		return t.alter(ctx, set, change{vrrp: toMode(fsm.VRRPObserve)})
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	fmt.Fprintln(t.talk, "no router takes over by its priority: giving way with priority 0")
+	if err = t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPObserve), within: within}, (*migration).gaveWay); err == nil || ctx.Err() != nil {
+		return err
+	}
+	if undo := t.alter(ctx, set, change{vrrp: toMode(fsm.VRRPJoin)}); undo != nil {
+		return fmt.Errorf("%w; and the holder could not be told to take the addresses back: %w", err, undo)
+	}
+	return fmt.Errorf("%w\n  the holder takes the addresses back; is Keepalived running, with the same VRID, version and password?", err)
+}
+
+// preemptPatience is how long a router of higher priority may take to take over: its
+// Active_Down_Interval, which is less than four intervals, and as much again.
+func preemptPatience(v *pb.VRRP) time.Duration {
+	return max(8*time.Duration(v.GetIntervalMs())*time.Millisecond, 5*time.Second)
+}
+
+// change is what a step alters.
+type change struct {
+	vrrp   func(*pb.VRRP) // nil: nothing is changed
+	resume bool           // the set was paused
+	within time.Duration  // until it is seen done; 0 = migratePatience
+	watch  time.Duration  // how long the addresses are asked after that
+}
+
+// toMode changes the mode alone.
+func toMode(mode string) func(*pb.VRRP) { return func(v *pb.VRRP) { v.Mode = mode } }
+
+// step makes one change and waits until done says that it has worked, while the
+// addresses are asked for all the time.
+func (t *tool) step(ctx context.Context, set, name string, c change, done func(*migration) (string, bool)) error {
+	m, err := t.migration(ctx, set)
+	if err != nil {
+		return err
+	}
+	var seen string
+	answers, err := t.measured(ctx, m.addresses(), func(ctx context.Context) error {
+		if c.vrrp != nil {
+			if err := t.alter(ctx, set, c); err != nil {
+				return err
+			}
+		}
+		m, seen, err = t.await(ctx, set, cmp.Or(c.within, migratePatience), done)
+		if err == nil && c.watch > 0 {
+			err = sleep(ctx, c.watch)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", name, set, err)
+	}
+	report := stepReport{Set: set, Step: name, Seen: seen, Holder: m.vip.GetHolder(), Routers: m.routers, answers: answers}
+	return t.printValue(report, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s\n", set, seen)
+		m.table(w)
+		answers.table(w)
+	}, []string{set})
+}
+
+// stepReport is a step in JSON.
+type stepReport struct {
+	Set     string                `json:"set"`
+	Step    string                `json:"step"`
+	Seen    string                `json:"seen"`
+	Holder  string                `json:"holder"`
+	Routers map[string]*pb.Router `json:"routers"`
+	answers
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// alter changes the VRRP of a set.
+func (t *tool) alter(ctx context.Context, set string, c change) error {
+	m, err := t.migration(ctx, set)
+	if err != nil {
+		return err
+	}
+	c.vrrp(m.set.Vrrp)
+	if _, err := call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.ApplyReply, error) {
+		return op.Apply(ctx, &pb.ApplyRequest{Sets: []*pb.VIPSet{m.set}, Cause: "migrate"})
+	}); err != nil {
+		return err
+	}
+	if !c.resume || !m.set.GetPaused() {
+		return nil
+	}
+	_, err = call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.PauseReply, error) {
+		return op.Pause(ctx, &pb.PauseRequest{Set: set})
+	})
+	return err
+}
+
+// await asks until done says that a step has worked.
+func (t *tool) await(ctx context.Context, set string, within time.Duration, done func(*migration) (string, bool)) (*migration, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var why string
+	for {
+		m, err := t.migration(ctx, set)
+		if err == nil {
+			seen, ok := done(m)
+			if ok {
+				return m, seen, nil
+			}
+			why = seen
+		}
+		if sleep(ctx, 50*time.Millisecond) != nil {
+			if err == nil || why != "" {
+				err = fmt.Errorf("not seen done within %v: %s", within, why)
+			}
+			return nil, "", err
+		}
+	}
+}
+
+// migration is the state of one shared set.
+type migration struct {
+	reply   *pb.StatusReply
+	vip     *pb.VIPStatus
+	set     *pb.VIPSet
+	routers map[string]*pb.Router // by host, of those whose agent is live
+	silent  []string              // candidates without a live agent
+}
+
+func (t *tool) migration(ctx context.Context, name string) (*migration, error) {
+	s, err := call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.StatusReply, error) {
+		return op.Status(ctx, &pb.StatusRequest{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(s.GetVips(), func(v *pb.VIPStatus) bool { return v.GetSet().GetName() == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no VIP set %q; `coordctl vip list` shows what there is", name)
+	}
+	m := &migration{reply: s, vip: s.Vips[i], set: s.Vips[i].GetSet(), routers: make(map[string]*pb.Router)}
+	if m.set.GetVrrp() == nil {
+		return nil, fmt.Errorf("%s has no VRRP: add `vrrp:` to it (`coordctl vip apply --help`), or take it from the files: coordctl import", name)
+	}
+	for _, c := range m.set.GetCandidates() {
+		live := false
+		for _, a := range s.GetAgents() {
+			if a.GetHost() != c.GetHost() || !a.GetLive() {
+				continue
+			}
+			live = true
+			for _, r := range a.GetRouters() {
+				if r.GetSet() == name {
+					m.routers[a.GetHost()] = r
+				}
+			}
+		}
+		if !live {
+			m.silent = append(m.silent, c.GetHost())
+		}
+	}
+	return m, nil
+}
+
+func (m *migration) addresses() []string {
+	var out []string
+	for _, a := range m.set.GetAddresses() {
+		address, _, _ := strings.Cut(a.GetPrefix(), "/")
+		out = append(out, address)
+	}
+	return out
+}
+
+// active says whether the holder is the Active router.
+func (m *migration) active() bool {
+	return m.set.GetVrrp().GetMode() == fsm.VRRPJoin && m.vip.GetRouter().GetState() == "active"
+}
+
+func (m *migration) observed() (string, bool) {
+	for _, c := range m.set.GetCandidates() {
+		if r := m.routers[c.GetHost()]; r == nil && !slices.Contains(m.silent, c.GetHost()) {
+			return c.GetHost() + " has not said what it hears", false
+		} else if r != nil && r.GetState() != "listening" {
+			return c.GetHost() + " is still " + r.GetState(), false
+		}
+	}
+	if len(m.routers) == 0 {
+		return "no agent is live", false
+	}
+	return "all hosts listen", true
+}
+
+func (m *migration) joined() (string, bool) {
+	r := m.vip.GetRouter()
+	switch {
+	case m.vip.GetHolder() == "":
+		return "nobody holds it: " + m.vip.GetReason(), false
+	case r == nil || r.GetState() == "listening":
+		return m.vip.GetHolder() + " has not begun to take part", false
+	}
+	return fmt.Sprintf("%s takes part: %s", m.vip.GetHolder(), routerText(r)), true
+}
+
+func (m *migration) tookOver() (string, bool) {
+	if !m.active() {
+		return fmt.Sprintf("%s is %s", dash(m.vip.GetHolder()), routerText(m.vip.GetRouter())), false
+	}
+	return m.vip.GetHolder() + " is the Active router", true
+}
+
+func (m *migration) ended() (string, bool) {
+	for host := range m.routers {
+		return host + " still takes part in VRRP", false
+	}
+	return fmt.Sprintf("held by %s, decided by the quorum alone", dash(m.vip.GetHolder())), m.vip.GetHolder() != ""
+}
+
+func (m *migration) gaveWay() (string, bool) {
+	if m.active() {
+		return m.vip.GetHolder() + " is still the Active router", false
+	}
+	for _, host := range sortedHosts(m.routers) {
+		if holder := m.vip.GetHolder(); holder != "" && holder != host {
+			continue // it may hear the holder, and not know it yet
+		}
+		if r := m.routers[host]; r.GetActive() != "" {
+			return fmt.Sprintf("%s is Active with priority %d", r.GetActive(), r.GetPriority()), true
+		}
+	}
+	return "no other router is Active", false
+}
+
+func sortedHosts(m map[string]*pb.Router) []string {
+	var out []string
+	for host := range m {
+		out = append(out, host)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// would is what a host would do if it took part.
+func (m *migration) would(host string) string {
+	r, v := m.routers[host], m.set.GetVrrp()
+	switch {
+	case r == nil || v.GetMode() != fsm.VRRPObserve:
+		return "-"
+	case r.GetActive() == "":
+		return "would become Active at once"
+	case v.GetPriority() > r.GetPriority() && !v.GetNoPreempt():
+		return fmt.Sprintf("would take over: its priority %d is above %d", v.GetPriority(), r.GetPriority())
+	}
+	return fmt.Sprintf("would be Backup with priority %d", v.GetPriority())
+}
+
+// table shows the hosts.
+func (m *migration) table(w io.Writer) {
+	mode := m.set.GetVrrp().GetMode()
+	if mode == fsm.VRRPJoin {
+		mode = "join"
+	}
+	fmt.Fprintf(w, "VRRP %s: VRID %d, version %d, priority %d\n", mode, m.set.GetVrrp().GetVrid(), m.set.GetVrrp().GetVersion(), m.set.GetVrrp().GetPriority())
+	rows := []string{row("\nHOST", "VRRP", "ACTIVE ROUTER", "IT WOULD")}
+	for _, c := range m.set.GetCandidates() {
+		host := c.GetHost()
+		r := m.routers[host]
+		state, active := "-", "-"
+		if r != nil {
+			state = r.GetState()
+			if r.GetActive() != "" {
+				active = fmt.Sprintf("%s (priority %d)", r.GetActive(), r.GetPriority())
+			}
+		}
+		if slices.Contains(m.silent, host) {
+			state = "no live agent"
+		}
+		if host == m.vip.GetHolder() {
+			host += " (holder)"
+		}
+		rows = append(rows, row(host, state, active, m.would(c.GetHost())))
+	}
+	columns(w, rows...)
+}
