@@ -19,6 +19,7 @@ func (p *parser) complete() {
 	}
 	p.duplicateVRIDs()
 	p.completeGroups()
+	p.dropWeights()
 	for _, d := range p.drafts {
 		if !d.lost {
 			p.config.Instances = append(p.config.Instances, d.Instance)
