@@ -21,6 +21,7 @@ func (p *parser) complete() {
 	p.completeGroups()
 	for _, d := range p.drafts {
 		if !d.lost {
+			d.given = d.set
 			p.config.Instances = append(p.config.Instances, d.Instance)
 		}
 	}
