@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"holdfast/fsm"
-	"holdfast/vipagent/keepalived"
 )
 
 // Sets returns a VIP set for each virtual router, paused and not shared yet, in the
@@ -18,14 +17,18 @@ import (
 // highest priority; [Compare] tells of it.
 func Sets(hosts []HostConfig) ([]fsm.Set, error) {
 	all := routers(hosts)
-	names := setNames(all)
+	names, groups := setNames(all), gangs(hosts, all)
 	var sets []fsm.Set
 	for i, r := range all {
 		if len(r.primary().instance.Addresses) == 0 {
 			continue // [Compare] says so
 		}
 		s := r.set(names[i])
-		s.SyncGroup = r.group()
+		for _, g := range groups {
+			if slices.Contains(g.routers, r) {
+				s.SyncGroup = g.label
+			}
+		}
 		if err := fsm.ValidateSet(s); err != nil {
 			at := r.primary().instance.At
 			return nil, fmt.Errorf("translate vrrp_instance %s (%s:%d): %w", r.primary().instance.Name, at.File, at.Line, err)
@@ -141,23 +144,4 @@ func (r *router) peers() []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
-}
-
-// group is the sync group of the router, "" = none.
-func (r *router) group() string {
-	for _, m := range append([]member{r.primary()}, r.members...) {
-		if g := groupOf(m); g != nil && len(g.Members) > 1 {
-			return label(g.Name)
-		}
-	}
-	return ""
-}
-
-func groupOf(m member) *keepalived.SyncGroup {
-	for i := range m.host.Config.Groups {
-		if slices.Contains(m.host.Config.Groups[i].Members, m.instance.Name) {
-			return &m.host.Config.Groups[i]
-		}
-	}
-	return nil
 }
