@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,11 +15,14 @@ import (
 
 // Sets returns a VIP set for each virtual router, paused and not shared yet, in the
 // order of the files. What the hosts do not agree on is taken from the one with the
-// highest priority; [Compare] tells of it.
+// highest priority; [Compare] tells of it. The error joins one for each router that makes
+// no set that the quorum would accept, such as one with a broadcast address; those of the
+// others are returned with it.
 func Sets(hosts []HostConfig) ([]fsm.Set, error) {
 	all := routers(hosts)
 	names, groups := setNames(all), gangs(hosts, all)
 	var sets []fsm.Set
+	var bad []error
 	for i, r := range all {
 		if len(r.primary().instance.Addresses) == 0 {
 			continue // [Compare] says so
@@ -31,11 +35,12 @@ func Sets(hosts []HostConfig) ([]fsm.Set, error) {
 		}
 		if err := fsm.ValidateSet(s); err != nil {
 			at := r.primary().instance.At
-			return nil, fmt.Errorf("translate vrrp_instance %s (%s:%d): %w", r.primary().instance.Name, at.File, at.Line, err)
+			bad = append(bad, fmt.Errorf("translate vrrp_instance %s (%s:%d): %w", r.primary().instance.Name, at.File, at.Line, err))
+			continue
 		}
 		sets = append(sets, s)
 	}
-	return sets, nil
+	return sets, errors.Join(bad...)
 }
 
 // setNames makes a name of each router's: lower case, and each once.
