@@ -18,6 +18,9 @@ func Compare(hosts []HostConfig) []Difference {
 		out = append(out, r.absent(hosts)...)
 		if len(r.members) > 1 {
 			for _, s := range settings() {
+				if s.keyword == "nopreempt" && slices.ContainsFunc(r.members, noPreemptIgnored) {
+					continue // [router.inspect] says more
+				}
 				out = append(out, r.compare(s)...)
 			}
 			out = append(out, r.compareAddresses()...)

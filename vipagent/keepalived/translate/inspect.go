@@ -72,8 +72,12 @@ func (r *router) inspect() []Difference {
 	return out
 }
 
+func noPreemptIgnored(m member) bool {
+	return m.instance.Active && m.instance.Preempt && m.remarked("nopreempt")
+}
+
 func ignoredNoPreempt(m member) (string, bool) {
-	return "nopreempt with state MASTER", m.instance.Active && m.instance.Preempt && m.remarked("nopreempt")
+	return "nopreempt with state MASTER", noPreemptIgnored(m)
 }
 
 func cutPassword(m member) (string, bool) {
