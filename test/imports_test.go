@@ -55,6 +55,9 @@ func rules() []rule {
 		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
+		{pkg: "vipagent/router", may: []string{"vipagent/keepalived", "vipagent/vrrp"},
+			why: "the owner of plain mode: it declares the interfaces that it needs, like the other owners"},
+
 		{pkg: wire, why: "generated from holdfast.proto alone"},
 		{pkg: "coordinator/api/dial", why: "how both ends of a connection are set up; knows no message"},
 		{pkg: "coordinator/api", may: []string{"coordinator", "fsm", wire, "coordinator/api/dial"},

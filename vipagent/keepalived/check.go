@@ -98,11 +98,13 @@ func (p *parser) nearestInstance(name string) string {
 
 // completeMembers hands on what members and their group have in common.
 func (p *parser) completeMembers(g *SyncGroup) {
-	owners := 0
+	owners, others := 0, 0
 	for _, m := range g.Members {
 		d := p.find(m)
 		if d.Priority == ownerPriority {
 			owners++
+		} else {
+			others++
 		}
 		if p.groupSet[g.Name].has("notify_priority_changes") && !d.set.has("notify_priority_changes") {
 			d.Notify.Priorities = g.Notify.Priorities
@@ -112,8 +114,8 @@ func (p *parser) completeMembers(g *SyncGroup) {
 			p.noWeights(g, d)
 		}
 	}
-	if owners > 0 && owners < len(g.Members) {
-		p.warn(g.At, "vrrp_sync_group", fmt.Sprintf("vrrp_sync_group %s has members with priority 255 and others without: they cannot change state together", g.Name), "")
+	if owners > 0 && others > 0 {
+		p.info(g.At, "vrrp_sync_group", fmt.Sprintf("vrrp_sync_group %s has members with priority 255 and others without: they cannot change state together", g.Name), "")
 	}
 	if !p.groupSet[g.Name].has("smtp_alert") {
 		g.Notify.Email = p.config.Global.Email.Alert

@@ -58,7 +58,7 @@ func (c Config) accept(p Packet, policy Policy) (Received, error) {
 		return Received{}, refused(BadTTL, "TTL %d is not 255: it has been forwarded", p.TTL)
 	case a.Version != c.Version:
 		return Received{}, refused(BadVersion, "version %d, this router has %d", a.Version, c.Version)
-	case a.VRID != c.VRID && a.VRID != 0:
+	case a.VRID != c.VRID:
 		return Received{}, refused(BadVRID, "VRID %d, this router has %d", a.VRID, c.VRID)
 	}
 	if err := c.authenticate(d); err != nil {

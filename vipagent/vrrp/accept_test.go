@@ -55,6 +55,9 @@ func TestAccept(t *testing.T) {
 		{"old checksum", "v3 old_unicast_checksum", old, Policy{Unicast: true}, 255, ""},
 		{"old checksum, never", "v3 old_unicast_checksum", with(old, func(c *Config) { c.Checksum = Pseudo }), Policy{Unicast: true}, 255, "chk_err"},
 		{"old checksum here only", "v3 unicast", with(unicast, func(c *Config) { c.Checksum = OldUnicast }), Policy{Unicast: true}, 255, "chk_err"},
+		{"old checksum here, multicast", "v3 IPv4", with(v3, func(c *Config) { c.Checksum = OldUnicast }), Policy{}, 255, ""},
+		{"peers of a multicast router", "v3 IPv4", v3, Policy{CheckPeers: true}, 255, ""},
+		{"peer with a zone", "v3 IPv6 unicast", with(v6, func(c *Config) { c.VRID = 57 }), Policy{Unicast: true, CheckPeers: true, Peers: []Peer{{netip.MustParseAddr("fe80::1%eth0"), 0, 0}}}, 255, ""},
 		{"v3_checksum_as_v2 here only", "v3 IPv4", with(v3, func(c *Config) { c.Checksum = Plain }), Policy{}, 255, ""},
 	}
 	packets := map[string]golden{}
@@ -137,6 +140,31 @@ func TestReasons(t *testing.T) {
 	}
 	if Reason(0).String() != "unknown" || reasonsBehind.String() != "unknown" || ReasonOf(errors.New("x")) != 0 {
 		t.Error("what is no reason has a word")
+	}
+}
+
+// TestForm: what is sent, by version and family.
+func TestForm(t *testing.T) {
+	for _, tt := range []struct {
+		c    Config
+		ip4  bool
+		want Checksum
+	}{
+		{Config{Version: 2}, true, Plain},
+		{Config{Version: 2, Checksum: Pseudo}, true, Plain},
+		{Config{Version: 3}, true, Pseudo},
+		{Config{Version: 3}, false, Pseudo},
+		{Config{Version: 3, Checksum: Plain}, true, Plain},
+		{Config{Version: 3, Checksum: Plain}, false, Pseudo},
+		{Config{Version: 3, Checksum: OldUnicast}, true, OldUnicast},
+	} {
+		if got := tt.c.Form(tt.ip4); got != tt.want {
+			t.Errorf("%+v, IPv4 %t: %v, want %v", tt.c, tt.ip4, got, tt.want)
+		}
+	}
+	// The carry of a carry.
+	if fold(0x1ffff) != 1 || fold(0xffff) != 0xffff {
+		t.Error("fold")
 	}
 }
 

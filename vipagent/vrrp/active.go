@@ -34,7 +34,7 @@ func (m *Machine) compare(priority uint8, source netip.Addr) int {
 		return 1
 	case priority < m.priority:
 		return -1
-	case !m.primary.IsValid() || m.primary.BitLen() != source.BitLen():
+	case m.primary.BitLen() != source.BitLen():
 		return 0
 	}
 	return source.Compare(m.primary)

@@ -36,7 +36,7 @@ func (g *SyncGroup) Step(member int, e Event, now time.Duration) Members {
 	}
 	out := g.one(nil, member, e, now)
 	switch e.(type) {
-	case Startup, Broken, Repaired:
+	case Broken, Repaired:
 		out = g.settle(out, now)
 	}
 	for _, did := range slices.Clone(out) {
