@@ -22,6 +22,7 @@ func (p *parser) complete() {
 	p.dropWeights()
 	for _, d := range p.drafts {
 		if !d.lost {
+			d.given = d.set
 			p.config.Instances = append(p.config.Instances, d.Instance)
 		}
 	}
