@@ -151,12 +151,7 @@ func waitGroup(ctx context.Context, p *os.Process) (*os.ProcessState, error) {
 	kill := func() { _ = unix.Kill(-p.Pid, unix.SIGKILL) } // fails only if nobody is left
 	killed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { defer close(killed); kill() })
-	for {
-		err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	awaitEnd(p.Pid)
 	if !stop() {
 		<-killed
 	}

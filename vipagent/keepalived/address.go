@@ -3,6 +3,7 @@ package keepalived
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -157,6 +158,10 @@ func (r *addressReader) option(w word) bool {
 		}
 		a.Interface = v.text
 	case "scope":
+		if !isScope(v.text) {
+			r.warn(v.at, fmt.Sprintf("unknown scope %q: it is ignored", v.text))
+			return true
+		}
 		a.Scope = v.text
 	case "brd", "broadcast":
 		return r.broadcast(v)
@@ -176,6 +181,12 @@ func (r *addressReader) option(w word) bool {
 		a.Options = append(a.Options, "preferred_lft", v.text)
 	}
 	return true
+}
+
+// isScope says whether ip(8) knows a scope without further configuration.
+func isScope(s string) bool {
+	_, err := strconv.ParseUint(s, 0, 8)
+	return err == nil || slices.Contains([]string{"global", "nowhere", "host", "link", "site"}, s)
 }
 
 // broadcast reads an address, "+" for all ones in the host's part, or "-" for all
@@ -209,21 +220,22 @@ func (r *addressReader) broadcast(v word) bool {
 	return true
 }
 
+// peer reads the address of the other end, which has no prefix length.
 func (r *addressReader) peer(v word) {
-	p, ok := parsePrefix(v.text)
+	a, err := netip.ParseAddr(v.text)
 	switch {
 	case r.address.Peer.IsValid():
 		r.warn(v.at, fmt.Sprintf("there is a peer already: %s is ignored", v.text))
-	case !ok:
-		r.warn(v.at, fmt.Sprintf("%q is not an IP address: it is ignored", v.text))
-	case familyOf(p.Addr()) != familyOf(r.address.Prefix.Addr()):
+	case err != nil:
+		r.warn(v.at, fmt.Sprintf("the peer %q is not an IP address: it is ignored", v.text))
+	case familyOf(a) != familyOf(r.address.Prefix.Addr()):
 		r.warn(v.at, fmt.Sprintf("the peer %s is of the other family: it is ignored", v.text))
 	default:
 		if !r.address.Prefix.IsSingleIP() {
 			r.warn(r.item.words[0].at, "the prefix length is ignored: an address with a peer has the peer's")
 		}
-		r.address.Peer = p
-		r.address.Prefix = netip.PrefixFrom(r.address.Prefix.Addr(), p.Bits())
+		r.address.Peer = netip.PrefixFrom(a, a.BitLen())
+		r.address.Prefix = netip.PrefixFrom(r.address.Prefix.Addr(), a.BitLen())
 	}
 }
 

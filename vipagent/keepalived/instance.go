@@ -225,6 +225,14 @@ func setDownAdverts(p *parser, s *statement) {
 	}
 }
 
+// setVRF reads vrf, which only means something without an interface.
+func setVRF(p *parser, s *statement) {
+	p.unhandled(s)
+	if p.draft.Interface != "" {
+		p.warn(s.at(), s.kw.name, "vrf is ignored: the instance has an interface", "")
+	}
+}
+
 func setSkipCheck(p *parser, s *statement) {
 	if v, ok := p.flag(s); ok {
 		p.draft.SkipCheckAddress = v

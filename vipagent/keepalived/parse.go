@@ -53,6 +53,7 @@ type parser struct {
 	groupSet    map[string]settings // of each sync group, by name
 	trackGroup  *TrackGroup
 	membersAt   map[string]Position
+	preferences int // given to rules so far
 }
 
 // settings are the keywords that were given, and where.
@@ -104,7 +105,11 @@ func (p *parser) handle(s *statement) {
 
 // unhandled remarks on a keyword of which Holdfast does nothing.
 func (p *parser) unhandled(s *statement) {
-	p.add(Diagnostic{Position: s.at(), Severity: Unhandled, Keyword: s.kw.name, Message: s.kw.name + " is not handled: " + s.kw.reason})
+	d := Diagnostic{Position: s.at(), Severity: Unhandled, Keyword: s.kw.name, Message: s.kw.name + " is not handled: " + s.kw.reason}
+	if s.kw.obsolete != "" {
+		d.Code, d.Hint = 5, "obsolete; Keepalived asks for "+s.kw.obsolete
+	}
+	p.add(d)
 }
 
 // handleBody takes the statements of a block in.
@@ -114,7 +119,12 @@ func (p *parser) handleBody(s *statement) {
 	}
 }
 
-func (p *parser) add(d Diagnostic) { p.diagnostics = append(p.diagnostics, d) }
+// add keeps a diagnostic, if it is not there already.
+func (p *parser) add(d Diagnostic) {
+	if n := len(p.diagnostics); n == 0 || p.diagnostics[n-1] != d {
+		p.diagnostics = append(p.diagnostics, d)
+	}
+}
 
 // warn remarks on what Keepalived would change or ignore.
 func (p *parser) warn(at Position, keyword, message, hint string) {

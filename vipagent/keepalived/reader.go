@@ -54,15 +54,26 @@ func (f *file) next(r *reader) (text, bool) {
 	line, rest, _ := strings.Cut(f.rest, "\n")
 	f.rest = rest
 	f.line++
-	if len(line) >= maxLine {
-		r.report(Diagnostic{Position: Position{f.name, f.line, maxLine}, Severity: Warning,
-			Message: fmt.Sprintf("Keepalived reads lines of at most %d bytes, and takes the rest for another line", maxLine-1)})
+	t := newText(f.name, f.line, strings.TrimRight(line, "\r"))
+	if len(t.s) >= maxLine {
+		r.report(Diagnostic{Position{f.name, f.line, maxLine}, Warning, "",
+			fmt.Sprintf("Keepalived reads lines of at most %d bytes, and takes the rest for another line", maxLine-1), "", 0})
+		r.push(&list{lines: cutLong(t.cut(maxLine-1, len(t.s)))})
+		t = t.cut(0, maxLine-1)
 	}
-	line = strings.TrimRight(line, "\r")
-	if nul := strings.IndexByte(line, 0); nul >= 0 {
-		line = line[:nul]
+	if nul := strings.IndexByte(t.s, 0); nul >= 0 {
+		t = t.cut(0, nul)
 	}
-	return newText(f.name, f.line, line), true
+	return t, true
+}
+
+// cutLong makes lines of what does not fit into one.
+func cutLong(t text) (lines []text) {
+	for len(t.s) >= maxLine {
+		lines = append(lines, t.cut(0, maxLine-1))
+		t = t.cut(maxLine-1, len(t.s))
+	}
+	return append(lines, t)
 }
 
 // newFile is a file to read from its first line on.
@@ -73,7 +84,7 @@ func newFile(name string, content []byte, checks includeCheck) *file {
 func (r *reader) push(s source) { r.stack = append(r.stack, s) }
 
 // maxLines bounds the lines of a configuration: generators can be nested.
-const maxLines = 200_000
+const maxLines = 100_000
 
 // rawLine is the next line as it is written.
 func (r *reader) rawLine() (text, bool) {
@@ -99,9 +110,14 @@ func (r *reader) rawLine() (text, bool) {
 func (r *reader) uncomment(t text) text {
 	t, open := uncomment(t)
 	if open {
-		r.report(Diagnostic{Position: t.at(0), Severity: Warning, Code: 5, Message: "a \" is not closed on this line", Hint: "text in quotes cannot span lines"})
+		r.report(openQuote(t.at(0)))
 	}
 	return t
+}
+
+// openQuote remarks on a quote that is not closed on its line.
+func openQuote(at Position) Diagnostic {
+	return Diagnostic{at, Warning, "", `a " is not closed on this line: what follows it is lost`, "text in quotes cannot span lines", 5}
 }
 
 // line is the next line that is not empty, and never more than one side of a brace.

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/vipagent/keepalived"
+	"holdfast/vipagent/linux"
+	"holdfast/vipagent/router"
+	"holdfast/vipagent/vip"
+	"holdfast/vipagent/vrrp"
+)
+
+// plainAddresses are the kernel's addresses.
+type plainAddresses struct{ kernel *linux.Kernel }
+
+func (a plainAddresses) Add(list []keepalived.Address) error {
+	for _, x := range list {
+		p, err := plainAddress(x)
+		if err == nil {
+			err = a.kernel.AddPlain(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a plainAddresses) Remove(list []keepalived.Address) error {
+	var errs []error
+	for _, x := range list {
+		errs = append(errs, a.kernel.RemovePlain(linux.PlainAddress{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}))
+	}
+	return errors.Join(errs...)
+}
+
+func (a plainAddresses) Announce(list []keepalived.Address) error {
+	addresses := make([]vip.Address, len(list))
+	for i, x := range list {
+		addresses[i] = vip.Address{Prefix: x.Prefix, Interface: x.Interface}
+	}
+	return a.kernel.Announce(addresses)
+}
+
+func (a plainAddresses) Left() ([]keepalived.Address, error) {
+	list, err := a.kernel.PlainAddresses()
+	out := make([]keepalived.Address, len(list))
+	for i, x := range list {
+		out[i] = keepalived.Address{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}
+	}
+	return out, err
+}
+
+// plainAddress makes sense of the words about an address.
+func plainAddress(a keepalived.Address) (linux.PlainAddress, error) {
+	p := linux.PlainAddress{Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Broadcast: a.Broadcast, Peer: a.Peer, Preferred: math.MaxInt64}
+	if a.Scope != "" {
+		scopes := map[string]uint8{"global": unix.RT_SCOPE_UNIVERSE, "site": unix.RT_SCOPE_SITE, "link": unix.RT_SCOPE_LINK, "host": unix.RT_SCOPE_HOST}
+		n, err := strconv.ParseUint(a.Scope, 0, 8)
+		if scope, ok := scopes[a.Scope]; ok {
+			n, err = uint64(scope), nil
+		}
+		if err != nil {
+			return p, fmt.Errorf("address %s: unknown scope %q", a.Prefix, a.Scope)
+		}
+		p.Scope = uint8(n)
+	}
+	if a.Prefix.Addr().Is6() {
+		p.Flags |= unix.IFA_F_NODAD
+		if a.Prefix.IsSingleIP() {
+			p.Preferred = 0
+		}
+	}
+	for i := 0; i < len(a.Options); i++ {
+		switch a.Options[i] {
+		case "home":
+			p.Flags |= unix.IFA_F_HOMEADDRESS
+		case "-nodad":
+			p.Flags &^= unix.IFA_F_NODAD
+		case "mngtmpaddr":
+			p.Flags |= unix.IFA_F_MANAGETEMPADDR
+		case "noprefixroute":
+			p.Flags |= unix.IFA_F_NOPREFIXROUTE
+		case "autojoin":
+			p.Flags |= unix.IFA_F_MCAUTOJOIN
+		case "preferred_lft":
+			if i++; i < len(a.Options) {
+				if n, err := strconv.ParseUint(a.Options[i], 10, 32); err == nil {
+					p.Preferred = time.Duration(n) * time.Second
+				}
+			}
+		}
+	}
+	return p, nil
+}
+
+// plainRoutes are the kernel's routes and rules.
+type plainRoutes struct{ kernel *linux.Kernel }
+
+func (r plainRoutes) AddRoute(x keepalived.Route) error    { return r.kernel.AddRoute(x.Words) }
+func (r plainRoutes) RemoveRoute(x keepalived.Route) error { return r.kernel.RemoveRoute(x.Words) }
+func (r plainRoutes) AddRule(x keepalived.Rule) error      { return r.kernel.AddRule(x.Words) }
+func (r plainRoutes) RemoveRule(x keepalived.Rule) error   { return r.kernel.RemoveRule(x.Words) }
+
+// plainMACs are interfaces with virtual MAC addresses.
+type plainMACs struct{ kernel *linux.Kernel }
+
+func (m plainMACs) Add(x router.MAC) error {
+	v := linux.VMAC{Name: x.Name, Parent: x.Parent, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode}
+	mac := vrrp.VirtualMAC(x.VRID, !x.IPv6)
+	v.MAC = mac[:]
+	if x.VMAC.MAC != "" {
+		text := x.VMAC.MAC
+		if strings.Count(text, ":") == 4 {
+			text += fmt.Sprintf(":%02x", x.VRID)
+		}
+		var err error
+		if v.MAC, err = net.ParseMAC(text); err != nil {
+			return fmt.Errorf("make interface %s: %w", x.Name, err)
+		}
+	}
+	if err := m.kernel.AddVMAC(v); err != nil {
+		return err
+	}
+	if a := x.VMAC.Address; a.IsValid() {
+		return m.kernel.AddPlain(linux.PlainAddress{Prefix: a, Interface: x.Name, Preferred: math.MaxInt64})
+	}
+	return nil
+}
+
+func (m plainMACs) Remove(name string) error { return m.kernel.RemoveVMAC(name) }
+
+// plainSockets opens raw sockets.
+type plainSockets struct{ kernel *linux.Kernel }
+
+func (s plainSockets) Open(at router.Endpoint, buffer int) (router.Socket, error) {
+	c, err := s.kernel.ListenVRRP(linux.VRRPConfig{Interface: at.Interface, IPv6: at.IPv6, Group: at.Group, ReceiveBuffer: buffer})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &plainSocket{socket: c, at: at, life: ctx, end: cancel}, nil
+}
+
+// plainSocket is a socket for one endpoint: of unicast packets it hears those to its
+// own address.
+type plainSocket struct {
+	socket *linux.VRRPSocket
+	at     router.Endpoint
+	life   context.Context
+	end    context.CancelFunc
+}
+
+func (s *plainSocket) Send(message []byte, d router.Departure) error {
+	return s.socket.Send(message, d.Source, d.Destination, d.TTL)
+}
+
+func (s *plainSocket) Receive(f func(router.Packet)) error {
+	for {
+		p, err := s.socket.Receive(s.life)
+		if s.life.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !s.at.Group.IsValid() && !p.Destination.IsMulticast() && s.at.Local.IsValid() && p.Destination != s.at.Local.WithZone("") {
+			continue
+		}
+		f(router.Packet{Source: p.Source, Destination: p.Destination, TTL: p.TTL, Message: p.Message})
+	}
+}
+
+func (s *plainSocket) Close() error {
+	s.end()
+	return s.socket.Close()
+}
