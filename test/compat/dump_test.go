@@ -257,6 +257,6 @@ func notDumped() []string {
 		"globals-more", "lvs-sync-old", // need what a namespace does not have: LVS, a umask that lets the dump be read
 		"interface-unknown", "vip-dev-unknown", "unicast-no-interface", "define-braces-spaces",
 		"vip-mask-word", // Keepalived 2.2 takes a length that is no number for 0, but when it only tests
-		"vip-mixed", // up to 2.3 the address of the other family is dropped, later it is excluded
+		"vip-mixed",     // up to 2.3 the address of the other family is dropped, later it is excluded
 	}
 }
