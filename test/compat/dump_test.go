@@ -255,6 +255,7 @@ func notDumped() []string {
 	return []string{"globals-snmp", "fifo", "fifo-twice", "startup-script", "email",
 		"track-file", "track-file-init-bad", // would write the file
 		"globals-more", "lvs-sync-old", // need what a namespace does not have: LVS, a umask that lets the dump be read
+		"bfd", "lvs", // further processes of Keepalived write their dumps between the lines
 		"interface-unknown", "vip-dev-unknown", "unicast-no-interface", "define-braces-spaces",
 		"vip-mask-word", // Keepalived 2.2 takes a length that is no number for 0, but when it only tests
 		"vip-mixed",     // up to 2.3 the address of the other family is dropped, later it is excluded
