@@ -28,6 +28,7 @@ func (r *Router) open() error {
 		r.log.Error("cannot sweep what a former process left", "error", err)
 	}
 	r.install(r.host.Keepalived)
+	r.sweepMACs()
 	r.readLinks()
 	r.statics.change(r, r.current.config)
 	g := r.current.config.Global
@@ -78,7 +79,7 @@ func (in *instance) clear() {
 		return
 	}
 	in.router.log.Info("addresses are up already: taking them down", "instance", in.conf.Name, "addresses", len(list))
-	if err := in.router.host.Addresses.Remove(list); err != nil {
+	if err := in.router.host.Addresses.Clear(list); err != nil {
 		in.router.log.Error("cannot take down", "instance", in.conf.Name, "error", err)
 	}
 }
