@@ -2,10 +2,8 @@
 package compat
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,9 +24,8 @@ type verdict struct {
 	said string
 }
 
-// script runs in a network namespace with the interfaces that the files name, and
-// asks Keepalived about each file.
-const script = `
+// setUp makes the interfaces that the samples name.
+const setUp = `
 set -eu
 for i in 0 1; do
 	ip link add eth$i type veth peer name far$i
@@ -37,6 +34,10 @@ for i in 0 1; do
 done
 ip address add 10.0.0.1/24 dev eth0
 ip address add 10.0.1.1/24 dev eth1
+`
+
+// askScript asks Keepalived about each file.
+const askScript = setUp + `
 for f in "$@"; do
 	code=0
 	keepalived --config-test --config-id one --use-file "$f" >"$f.said" 2>&1 </dev/null || code=$?
@@ -47,22 +48,8 @@ done
 // ask runs Keepalived on copies of the files.
 func ask(t *testing.T, files []string) map[string]verdict {
 	t.Helper()
-	if _, err := exec.LookPath("keepalived"); err != nil {
-		t.Fatal("this test needs Keepalived: test/setup.sh keepalived:keepalived")
-	}
-	arguments := []string{"--net"}
-	if os.Getuid() != 0 {
-		arguments = append(arguments, "--user", "--map-root-user")
-	}
-	arguments = append(arguments, "sh", "-c", script, "sh")
-	cmd := exec.Command("unshare", append(arguments, files...)...)
-	var out, talk bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &talk
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("run keepalived: %v\n%s", err, talk.String())
-	}
 	verdicts := make(map[string]verdict)
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(inNamespace(t, askScript, files)) {
 		code, file, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.Atoi(code)
 		if err != nil {
@@ -101,7 +88,7 @@ func TestExitCodes(t *testing.T) {
 	for _, file := range files {
 		name := filepath.Base(file)
 		t.Run(strings.TrimSuffix(name, ".conf"), func(t *testing.T) {
-			_, ds := keepalived.Parse(disk{}, file, keepalived.Options{ConfigID: "one", PWD: filepath.Dir(file)})
+			_, ds := parse(file)
 			theirs, ours := verdicts[name], keepalived.ExitCode(ds)
 			d, differs := meant[strings.TrimSuffix(name, ".conf")]
 			switch {

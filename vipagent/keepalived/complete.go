@@ -19,6 +19,7 @@ func (p *parser) complete() {
 	}
 	p.duplicateVRIDs()
 	p.completeGroups()
+	p.dropWeights()
 	for _, d := range p.drafts {
 		if !d.lost {
 			d.given = d.set

@@ -21,7 +21,7 @@
 //   - Packets that are discarded do not put the next advertisement off.
 //   - A change of priority moves the timer of a Backup by the difference in skew,
 //     and by nothing else when the last advertisement had priority 0.
-//   - Of two routers of priority 255 one gives way even if their intervals are equal.
+//   - Of two routers of priority 255 one gives way in a bounded time: answers count too.
 //   - A version 3 packet over IPv4 is accepted with and without a pseudo-header in its
 //     checksum, but never with a wrong one.
 //   - Padding of a frame has an upper limit, and an interval of zero is refused.
