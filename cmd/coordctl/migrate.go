@@ -124,6 +124,10 @@ func (t *tool) takeover(ctx context.Context, set string, stopping bool) error {
 		return t.step(ctx, set, "takeover", change{}, (*migration).tookOver)
 	case stopping:
 		return t.followStop(ctx, m)
+	case m.set.GetPreempt():
+		// The quorum would move the set to the better host as soon as the addresses have left
+		// it, and Keepalived, still running there, would not hear the agent beside it.
+		return fmt.Errorf("%s has preempt: the quorum may move it at once to a host where Keepalived still runs\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`, or set preempt: false for the migration", set, set)
 	case r.GetPriority() >= fsm.MaxPriority:
 		return fmt.Errorf("%s is Active with priority %d: there is none above it to take over with\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", r.GetActive(), r.GetPriority(), set)
 	case m.set.GetVrrp().GetNoPreempt():
