@@ -50,6 +50,9 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
+		{pkg: "brokerd/replica", pure: true, may: []string{"coordinator/lease"},
+			why: "the simulator and the exhaustive checker run the replicas' own rules, with messages, disks and leases of their choice"},
+
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
