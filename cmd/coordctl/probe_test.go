@@ -166,7 +166,7 @@ func TestSight(t *testing.T) {
 		{"UDP", unix.ETH_P_IP, strings.Replace(echoReply4, "4001", "4011", 1), sighting{}},
 		{"a later fragment", unix.ETH_P_IP, strings.Replace(echoReply4, "0000000040", "0000000140", 1), sighting{}},
 		{"with options", unix.ETH_P_IP, "46" + echoReply4[2:40] + "01010101" + echoReply4[40:], sighting{v4, own, false}},
-		{"a header that is too short", unix.ETH_P_IP, "44" + echoReply4[2:], sighting{}},
+		{"a header that is too short", unix.ETH_P_IP, "44" + strings.Replace(echoReply4[2:], "0a000009", "00000009", 1), sighting{}},
 		{"options beyond the end", unix.ETH_P_IP, "4f" + echoReply4[2:], sighting{}},
 		{"IPv6 echo reply", unix.ETH_P_IPV6, echoReply6, sighting{v6, own, false}},
 		{"neighbour advertisement", unix.ETH_P_IPV6, bareNA + "020102000000000a", sighting{v6, other, true}},
