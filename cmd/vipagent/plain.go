@@ -17,6 +17,7 @@ import (
 	"holdfast/vipagent/keepalived"
 	"holdfast/vipagent/linux"
 	"holdfast/vipagent/router"
+	"holdfast/vipagent/vrrp"
 )
 
 // Exit codes that keepalived has, too.
@@ -181,6 +182,11 @@ func (p *plain) run() int {
 	}
 	if len(c.OtherBlocks) > 0 {
 		p.log.Warn("not handled here, LVS is Keepalived's: run keepalived -C beside vipagent", "blocks", c.OtherBlocks)
+	}
+	for _, in := range c.Instances {
+		if !in.Accept && in.Priority != vrrp.PriorityOwner {
+			p.log.Warn("no_accept is not enforced: packets to the virtual addresses are taken", "instance", in.Name)
+		}
 	}
 	p.warn()
 	pids, err := p.pidFiles()

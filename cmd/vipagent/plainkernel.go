@@ -2,45 +2,29 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"net"
-	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/vipagent/keepalived"
 	"holdfast/vipagent/linux"
 	"holdfast/vipagent/router"
 	"holdfast/vipagent/vip"
-	"holdfast/vipagent/vrrp"
 )
 
 // plainAddresses are the kernel's addresses.
 type plainAddresses struct{ kernel *linux.Kernel }
 
 func (a plainAddresses) Add(list []keepalived.Address) error {
-	for _, x := range list {
-		p, err := plainAddress(x)
-		if err == nil {
-			err = a.kernel.AddPlain(p)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.kernel.AddPlain(ofKernel(list))
 }
 
 func (a plainAddresses) Remove(list []keepalived.Address) error {
-	var errs []error
-	for _, x := range list {
-		errs = append(errs, a.kernel.RemovePlain(linux.PlainAddress{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}))
-	}
-	return errors.Join(errs...)
+	return a.kernel.RemovePlain(ofKernel(list))
+}
+
+func (a plainAddresses) Clear(list []keepalived.Address) error {
+	return a.kernel.ClearPlain(ofKernel(list))
 }
 
 func (a plainAddresses) Announce(list []keepalived.Address) error {
@@ -60,47 +44,15 @@ func (a plainAddresses) Left() ([]keepalived.Address, error) {
 	return out, err
 }
 
-// plainAddress makes sense of the words about an address.
-func plainAddress(a keepalived.Address) (linux.PlainAddress, error) {
-	p := linux.PlainAddress{Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Broadcast: a.Broadcast, Peer: a.Peer, Preferred: math.MaxInt64}
-	if a.Scope != "" {
-		scopes := map[string]uint8{"global": unix.RT_SCOPE_UNIVERSE, "site": unix.RT_SCOPE_SITE, "link": unix.RT_SCOPE_LINK, "host": unix.RT_SCOPE_HOST}
-		n, err := strconv.ParseUint(a.Scope, 0, 8)
-		if scope, ok := scopes[a.Scope]; ok {
-			n, err = uint64(scope), nil
-		}
-		if err != nil {
-			return p, fmt.Errorf("address %s: unknown scope %q", a.Prefix, a.Scope)
-		}
-		p.Scope = uint8(n)
-	}
-	if a.Prefix.Addr().Is6() {
-		p.Flags |= unix.IFA_F_NODAD
-		if a.Prefix.IsSingleIP() {
-			p.Preferred = 0
+// ofKernel is a list of addresses in the kernel's terms.
+func ofKernel(list []keepalived.Address) []linux.PlainAddress {
+	out := make([]linux.PlainAddress, len(list))
+	for i, a := range list {
+		out[i] = linux.PlainAddress{
+			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: a.Scope, Broadcast: a.Broadcast, Peer: a.Peer, Options: a.Options,
 		}
 	}
-	for i := 0; i < len(a.Options); i++ {
-		switch a.Options[i] {
-		case "home":
-			p.Flags |= unix.IFA_F_HOMEADDRESS
-		case "-nodad":
-			p.Flags &^= unix.IFA_F_NODAD
-		case "mngtmpaddr":
-			p.Flags |= unix.IFA_F_MANAGETEMPADDR
-		case "noprefixroute":
-			p.Flags |= unix.IFA_F_NOPREFIXROUTE
-		case "autojoin":
-			p.Flags |= unix.IFA_F_MCAUTOJOIN
-		case "preferred_lft":
-			if i++; i < len(a.Options) {
-				if n, err := strconv.ParseUint(a.Options[i], 10, 32); err == nil {
-					p.Preferred = time.Duration(n) * time.Second
-				}
-			}
-		}
-	}
-	return p, nil
+	return out
 }
 
 // plainRoutes are the kernel's routes and rules.
@@ -115,29 +67,29 @@ func (r plainRoutes) RemoveRule(x keepalived.Rule) error   { return r.kernel.Rem
 type plainMACs struct{ kernel *linux.Kernel }
 
 func (m plainMACs) Add(x router.MAC) error {
-	v := linux.VMAC{Name: x.Name, Parent: x.Parent, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode}
-	mac := vrrp.VirtualMAC(x.VRID, !x.IPv6)
-	v.MAC = mac[:]
-	if x.VMAC.MAC != "" {
-		text := x.VMAC.MAC
+	c := linux.VMACConfig{
+		Name: x.Name, Parent: x.Parent, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode,
+		IPv6: x.IPv6, BothFamilies: x.BothFamilies, Source: x.Source,
+	}
+	if c.IPVLAN {
+		return m.kernel.AddVMAC(c)
+	}
+	c.MAC = linux.VirtualMAC(x.VRID, x.IPv6)
+	if text := x.VMAC.MAC; text != "" {
 		if strings.Count(text, ":") == 4 {
 			text += fmt.Sprintf(":%02x", x.VRID)
 		}
 		var err error
-		if v.MAC, err = net.ParseMAC(text); err != nil {
+		if c.MAC, err = net.ParseMAC(text); err != nil {
 			return fmt.Errorf("make interface %s: %w", x.Name, err)
 		}
 	}
-	if err := m.kernel.AddVMAC(v); err != nil {
-		return err
-	}
-	if a := x.VMAC.Address; a.IsValid() {
-		return m.kernel.AddPlain(linux.PlainAddress{Prefix: a, Interface: x.Name, Preferred: math.MaxInt64})
-	}
-	return nil
+	return m.kernel.AddVMAC(c)
 }
 
 func (m plainMACs) Remove(name string) error { return m.kernel.RemoveVMAC(name) }
+
+func (m plainMACs) Left() ([]string, error) { return m.kernel.VMACs() }
 
 // plainSockets opens raw sockets.
 type plainSockets struct{ kernel *linux.Kernel }

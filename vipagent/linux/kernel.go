@@ -125,6 +125,9 @@ type Kernel struct {
 	change  sync.Mutex // held by Add, Refresh and Remove
 	writes  *conn
 	marking bool // an added address was seen to bear our mark; guarded by change
+	// unmarked are plain addresses that this process added to a kernel that keeps no
+	// marks; guarded by change.
+	unmarked map[plainPlace]bool
 }
 
 // Open opens the sockets in the network namespace of the calling thread. It

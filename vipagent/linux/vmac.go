@@ -3,149 +3,262 @@ package linux
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"math"
 	"net"
+	"net/netip"
 	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// VMAC is an interface on top of another, with a MAC address of its own (macvlan), or
-// with the parent's (ipvlan).
-type VMAC struct {
+// vmacAlias is the alias (IFLA_IFALIAS) of an interface that AddVMAC made: it is how
+// the next process knows it.
+const vmacAlias = "holdfast virtual MAC"
+
+// VMACConfig is an interface of a virtual router on top of another one.
+type VMACConfig struct {
 	Name, Parent string
-	MAC          net.HardwareAddr
-	IPVLAN       bool
-	Mode         string // of an ipvlan: bridge, private, vepa; "" = bridge
+	// MAC is the virtual router's address, see [VirtualMAC]. Not for an IPVLAN, which
+	// has its parent's.
+	MAC    net.HardwareAddr
+	IPVLAN bool
+	Mode   string // of an IPVLAN: bridge (""), private or vepa
+	// IPv6 is the family of the virtual router. An interface of an IPv4 router has IPv6
+	// switched off, unless BothFamilies is set: it has addresses of both.
+	IPv6, BothFamilies bool
+	// Source is an address for the interface itself, from which advertisements may
+	// leave; zero = none.
+	Source netip.Prefix
 }
 
-// AddVMAC makes the interface, or finds it as it should be, and switches it on. One
-// that is otherwise is made anew. The parent then answers ARP for its own addresses
-// only: an answer for a virtual one must come from the virtual MAC.
-func (k *Kernel) AddVMAC(v VMAC) error {
-	parent, err := k.links.LinkByName(v.Parent)
+// VirtualMAC returns the MAC address of a virtual router (RFC 9568, 7.3).
+func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
+	if ipv6 {
+		return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x02, vrid}
+	}
+	return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x01, vrid}
+}
+
+// AddVMAC makes the interface and switches it on: a macvlan in private mode, or an
+// IPVLAN. One of that name that is as it should be is kept, with its addresses (a
+// macvlan that a killed Keepalived left, too); one that a former process made in another way is replaced; any other is an error. On
+// the interface of an IPv4 router, and for ARP on its parent, it sets what keeps the
+// two from answering for each other:
+//
+//	interface  arp_ignore 1, accept_local 1, rp_filter 0, promote_secondaries 1
+//	parent     arp_ignore 1, arp_filter 1, arp_announce 2
+//
+// Keepalived sets all but the last. Without it, an answer of the VIP that leaves on the
+// parent makes the parent ask for the client with the VIP as sender and its own MAC
+// address, and the client goes on with that one.
+//
+// The parent's settings stay when the interface is removed: nobody knows whose they
+// were first. The kernel makes no link-local address on the interface; give it the
+// parent's as Source if IPv6 advertisements are to leave on it.
+func (k *Kernel) AddVMAC(c VMACConfig) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	if err := k.addVMAC(c); err != nil {
+		return fmt.Errorf("add interface %s on %s: %w", c.Name, c.Parent, err)
+	}
+	return nil
+}
+
+func (k *Kernel) addVMAC(c VMACConfig) error {
+	parent, err := k.links.LinkByName(c.Parent)
 	if err != nil {
-		return fmt.Errorf("make interface %s: parent %s: %w", v.Name, v.Parent, noInterface(err))
+		return noInterface(err)
 	}
-	link, err := k.links.LinkByName(v.Name)
-	if err == nil && !v.is(link, parent.Attrs().Index) {
-		if err := k.links.LinkDel(link); err != nil {
-			return fmt.Errorf("delete interface %s: %w", v.Name, err)
-		}
-		link = nil
-	}
-	if err != nil || link == nil {
-		if link, err = k.makeVMAC(v, parent); err != nil {
-			return err
-		}
-	}
-	if err := tuneVMAC(v); err != nil {
+	wanted, err := c.link(parent.Attrs())
+	if err != nil {
 		return err
 	}
-	if err := k.links.LinkSetUp(link); err != nil {
-		return fmt.Errorf("switch on interface %s: %w", v.Name, err)
+	if master := parent.Attrs().MasterIndex; master != 0 {
+		if link, err := k.links.LinkByIndex(master); err == nil && link.Type() == "vrf" {
+			wanted.Attrs().MasterIndex = master
+		}
 	}
-	return k.lendLinkLocal(v, parent, link)
+	there, err := k.links.LinkByName(c.Name)
+	made := false
+	switch {
+	case err == nil && same(there, wanted):
+		if err := k.links.LinkSetAlias(there, vmacAlias); err != nil {
+			return fmt.Errorf("mark: %w", err)
+		}
+	case err == nil && there.Attrs().Alias != vmacAlias:
+		return fmt.Errorf("there is another interface of that name, which we did not make")
+	default:
+		if err == nil {
+			if err := k.links.LinkDel(there); err != nil {
+				return fmt.Errorf("replace: %w", err)
+			}
+		}
+		if there, err = k.make(wanted); err != nil {
+			return err
+		}
+		made = true
+	}
+	err = k.prepareVMAC(c, there)
+	if err == nil {
+		err = k.links.LinkSetUp(there)
+	}
+	if err == nil && c.Source.IsValid() {
+		err = k.one(sourceMessage(c.Source, there.Attrs().Index))
+		if errors.Is(err, unix.EEXIST) {
+			err = nil
+		}
+	}
+	if err != nil && made {
+		err = errors.Join(err, k.links.LinkDel(there))
+	}
+	return err
 }
 
-func (v VMAC) is(link netlink.Link, parent int) bool {
-	a := link.Attrs()
-	if v.IPVLAN {
-		return link.Type() == "ipvlan" && a.ParentIndex == parent
+// make makes an interface that is off.
+func (k *Kernel) make(wanted netlink.Link) (netlink.Link, error) {
+	if err := k.links.LinkAdd(wanted); err != nil {
+		return nil, err
 	}
-	return link.Type() == "macvlan" && a.ParentIndex == parent && a.HardwareAddr.String() == v.MAC.String()
+	there, err := k.links.LinkByName(wanted.Attrs().Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.links.LinkSetAlias(there, vmacAlias); err != nil {
+		return nil, errors.Join(fmt.Errorf("mark: %w", err), k.links.LinkDel(there))
+	}
+	return there, nil
 }
 
-func (k *Kernel) makeVMAC(v VMAC, parent netlink.Link) (netlink.Link, error) {
-	a := netlink.NewLinkAttrs()
-	a.Name, a.ParentIndex, a.MTU = v.Name, parent.Attrs().Index, parent.Attrs().MTU
-	var link netlink.Link
-	if v.IPVLAN {
-		link = &netlink.IPVlan{LinkAttrs: a, Mode: netlink.IPVLAN_MODE_L2, Flag: map[string]netlink.IPVlanFlag{"private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA}[v.Mode]}
-	} else {
-		a.HardwareAddr = v.MAC
-		link = &netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_PRIVATE}
+// link is the interface as it should be.
+func (c VMACConfig) link(parent *netlink.LinkAttrs) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = c.Name, parent.Index
+	attrs.Group = parent.Group // filters by group go on to fit
+	if !c.IPVLAN {
+		if len(c.MAC) != 6 || c.MAC[0]&1 != 0 {
+			return nil, fmt.Errorf("MAC address %s is not one of a host", c.MAC)
+		}
+		attrs.HardwareAddr = c.MAC
+		return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PRIVATE}, nil
 	}
-	if err := k.links.LinkAdd(link); err != nil {
-		return nil, fmt.Errorf("make interface %s: %w", v.Name, err)
+	modes := map[string]netlink.IPVlanFlag{"": netlink.IPVLAN_FLAG_BRIDGE, "bridge": netlink.IPVLAN_FLAG_BRIDGE,
+		"private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA}
+	flag, ok := modes[c.Mode]
+	if !ok {
+		return nil, fmt.Errorf("mode %q is not bridge, private or vepa", c.Mode)
 	}
-	return k.links.LinkByName(v.Name)
+	return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2, Flag: flag}, nil
 }
 
-// tuneVMAC: packets with the addresses of the parent's subnet come and go on both
-// interfaces, which the kernel takes for forged by default.
-func tuneVMAC(v VMAC) error {
-	settings := [][3]string{
-		{"ipv6", v.Name, "addr_gen_mode=1"}, // the parent's link-local address is lent
-		{"ipv6", v.Name, "accept_ra=0"},
-		{"ipv4", v.Name, "rp_filter=0"},
-		{"ipv4", v.Name, "accept_local=1"},
-		{"ipv4", v.Name, "arp_ignore=1"},
-		{"ipv4", v.Parent, "arp_ignore=1"},
-		{"ipv4", v.Parent, "arp_filter=1"},
+// same says whether an interface is as it should be. A macvlan need not bear our mark:
+// with that MAC address it is the virtual router's, left by a Keepalived that was killed.
+func same(there, wanted netlink.Link) bool {
+	a, b := there.Attrs(), wanted.Attrs()
+	if a.ParentIndex != b.ParentIndex {
+		return false
+	}
+	switch w := wanted.(type) {
+	case *netlink.Macvlan:
+		t, ok := there.(*netlink.Macvlan)
+		return ok && t.Mode == w.Mode && sameMAC(a.HardwareAddr, b.HardwareAddr)
+	case *netlink.IPVlan:
+		t, ok := there.(*netlink.IPVlan)
+		return ok && a.Alias == vmacAlias && t.Mode == w.Mode && t.Flag == w.Flag
+	}
+	return false
+}
+
+// prepareVMAC sets how the interface behaves, before it is on.
+func (k *Kernel) prepareVMAC(c VMACConfig, there netlink.Link) error {
+	type setting struct{ path, value string }
+	off := "1"
+	if c.IPv6 || c.BothFamilies {
+		off = "0"
+	}
+	settings := []setting{
+		{"ipv6/conf/" + c.Name + "/disable_ipv6", off},
+		{"ipv6/conf/" + c.Name + "/addr_gen_mode", "1"}, // none
+	}
+	if !c.IPVLAN {
+		settings = append(settings, setting{"ipv4/conf/" + c.Name + "/arp_ignore", "1"})
+		if !c.IPv6 {
+			settings = append(settings,
+				setting{"ipv4/conf/" + c.Name + "/accept_local", "1"},
+				setting{"ipv4/conf/" + c.Name + "/rp_filter", "0"},
+				setting{"ipv4/conf/" + c.Name + "/promote_secondaries", "1"},
+				setting{"ipv4/conf/" + c.Parent + "/arp_ignore", "1"},
+				setting{"ipv4/conf/" + c.Parent + "/arp_filter", "1"},
+				setting{"ipv4/conf/" + c.Parent + "/arp_announce", "2"})
+		}
 	}
 	for _, s := range settings {
-		if err := setSysctl(s[0], s[1], s[2]); err != nil {
-			return err
+		err := os.WriteFile("/proc/sys/net/"+s.path, []byte(s.value), 0)
+		if errors.Is(err, os.ErrNotExist) && s.path[:4] == "ipv6" {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return fmt.Errorf("set: %w", err)
 		}
 	}
 	return nil
 }
 
-// setSysctl sets "name=value" of an interface. What this kernel does not have is fine.
-func setSysctl(family, iface, setting string) error {
-	for i := range setting {
-		if setting[i] != '=' {
-			continue
-		}
-		err := os.WriteFile(filepath.Join("/proc/sys/net", family, "conf", iface, setting[:i]), []byte(setting[i+1:]), 0o644)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set %s of interface %s: %w", setting, iface, err)
-		}
-		return nil
+// sourceMessage adds the interface's own address: it is no VIP, and bears no mark. It
+// goes with the interface.
+func sourceMessage(p netip.Prefix, index int) message {
+	scope := byte(unix.RT_SCOPE_UNIVERSE)
+	if p.Addr().IsLinkLocalUnicast() {
+		scope = unix.RT_SCOPE_LINK
 	}
-	return fmt.Errorf("set %s of interface %s: no value", setting, iface)
+	b := appendPlain(plainPlace{index, plain(p.Addr()), p.Bits()}, scope)
+	b = appendAttr(b, unix.IFA_LOCAL, plain(p.Addr()).AsSlice())
+	b = appendAttr(b, unix.IFA_ADDRESS, plain(p.Addr()).AsSlice())
+	if p.Addr().Is6() {
+		b = appendNative(b, unix.IFA_FLAGS, unix.IFA_F_NODAD)
+	}
+	return message{kind: unix.RTM_NEWADDR, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: b}
 }
 
-// lendLinkLocal gives the interface the parent's IPv6 link-local address, from which
-// advertisements leave: one made from the virtual MAC would be the same on all routers.
-func (k *Kernel) lendLinkLocal(v VMAC, parent, link netlink.Link) error {
-	records, err := dumpAddresses(k.reads)
-	if err != nil {
-		return err
-	}
-	for _, r := range records {
-		if r.index != parent.Attrs().Index || !r.ip.Is6() || !r.ip.IsLinkLocalUnicast() {
-			continue
-		}
-		return k.AddPlain(PlainAddress{Prefix: r.prefix(), Interface: link.Attrs().Name, Scope: unix.RT_SCOPE_LINK, Flags: unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE, Preferred: math.MaxInt64})
-	}
-	return nil
-}
-
-// RemoveVMAC deletes an interface that [Kernel.AddVMAC] has made; one that is not there
-// is fine. An interface of another kind is left alone.
+// RemoveVMAC deletes an interface that AddVMAC made, with its addresses. One that is
+// not there is fine; any other of that name is an error.
 func (k *Kernel) RemoveVMAC(name string) error {
-	link, err := k.links.LinkByName(name)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
+	k.change.Lock()
+	defer k.change.Unlock()
+	there, err := k.links.LinkByName(name)
+	if err = noInterface(err); errors.Is(err, ErrNoInterface) {
 		return nil
-	} else if err != nil {
-		return fmt.Errorf("find interface %s: %w", name, err)
 	}
-	if t := link.Type(); t != "macvlan" && t != "ipvlan" {
-		return fmt.Errorf("delete interface %s: it is no macvlan", name)
+	if err == nil && there.Attrs().Alias != vmacAlias {
+		err = errors.New("we did not make it")
 	}
-	if err := k.links.LinkDel(link); err != nil {
-		return fmt.Errorf("delete interface %s: %w", name, err)
+	if err == nil {
+		err = k.links.LinkDel(there)
+	}
+	if err != nil {
+		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
 	return nil
 }
 
+// VMACs returns the names of the interfaces that AddVMAC made, this process's and those
+// of a killed one.
+func (k *Kernel) VMACs() ([]string, error) {
+	links, err := k.listLinks()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range links {
+		if l.Attrs().Alias == vmacAlias {
+			out = append(out, l.Attrs().Name)
+		}
+	}
+	return out, nil
+}
+
+// noInterface turns the library's error into ours.
 func noInterface(err error) error {
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 		return ErrNoInterface
 	}
 	return err

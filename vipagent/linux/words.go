@@ -1,344 +1,219 @@
 package linux
 
 import (
-	"errors"
+	"bufio"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// routeProtocol is Keepalived's, so that "ip route show proto keepalived" goes on
-// showing virtual routes.
-const routeProtocol = unix.RTPROT_KEEPALIVED
+// WordError says which word of a route or a rule is wrong.
+type WordError struct {
+	Place  int    // from 1; one more than there are words, if one is missing
+	Word   string // empty if it is missing
+	Reason string
+}
 
-// words are the words of a route or a rule, as ip(8) takes them.
+func (e *WordError) Error() string {
+	if e.Word == "" {
+		return fmt.Sprintf("word %d: %s", e.Place, e.Reason)
+	}
+	return fmt.Sprintf("word %d, %q: %s", e.Place, e.Word, e.Reason)
+}
+
+// numbers finds what a name stands for in one of iproute2's files, such as rt_tables.
+type numbers func(file, name string) (uint32, bool)
+
+// words are the words of ip(8), read from the left.
 type words struct {
-	k    *Kernel
-	rest []string
+	list    []string
+	at      int // the next one
+	numbers numbers
 }
 
-func (w *words) next(of string) (string, error) {
-	if len(w.rest) == 0 {
-		return "", fmt.Errorf("%s lacks its value", of)
+func (w *words) more() bool { return w.at < len(w.list) }
+
+// next takes a word; false if there is none.
+func (w *words) next() (string, bool) {
+	if !w.more() {
+		return "", false
 	}
-	x := w.rest[0]
-	w.rest = w.rest[1:]
-	return x, nil
+	w.at++
+	return w.list[w.at-1], true
 }
 
-func (w *words) number(of string) (int, error) {
-	text, err := w.next(of)
+// skip takes the next word if it is this one.
+func (w *words) skip(word string) bool {
+	if w.more() && w.list[w.at] == word {
+		w.at++
+		return true
+	}
+	return false
+}
+
+// wrong is the error about the word that was taken last.
+func (w *words) wrong(reason string) error {
+	return &WordError{Place: w.at, Word: w.list[w.at-1], Reason: reason}
+}
+
+// value takes the value of the word before.
+func (w *words) value() (string, error) {
+	s, ok := w.next()
+	if !ok {
+		return "", &WordError{Place: len(w.list) + 1, Reason: fmt.Sprintf("%s lacks its value", w.list[len(w.list)-1])}
+	}
+	return s, nil
+}
+
+// number takes a number of so many bits, also in hexadecimal.
+func (w *words) number(bits int) (uint32, error) {
+	s, err := w.value()
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(text, 0, 64)
-	if err != nil || n < 0 || n > 1<<32-1 {
-		return 0, fmt.Errorf("%s %q is no number", of, text)
+	n, err := strconv.ParseUint(s, 0, bits)
+	if err != nil {
+		return 0, w.wrong(fmt.Sprintf("not a number of %d bits", bits))
 	}
-	return int(n), nil
+	return uint32(n), nil
 }
 
-// named reads a number or a name of a table in /etc/iproute2.
-func (w *words) named(of, file string, known map[string]int) (int, error) {
-	text, err := w.next(of)
+// named takes a number or a name that iproute2 knows.
+func (w *words) named(file string, bits int) (uint32, error) {
+	s, err := w.value()
 	if err != nil {
 		return 0, err
 	}
-	if n, ok := known[text]; ok {
-		return n, nil
+	n, err := strconv.ParseUint(s, 0, bits)
+	if err == nil {
+		return uint32(n), nil
 	}
-	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
-		return int(n), nil
+	if known, ok := w.numbers(file, s); ok && uint64(known)>>bits == 0 {
+		return known, nil
 	}
-	for _, dir := range []string{"/etc/iproute2/", "/usr/share/iproute2/", "/usr/lib/iproute2/"} {
-		content, err := os.ReadFile(dir + file)
-		if err != nil {
-			continue
+	return 0, w.wrong("neither a number nor a name in " + file)
+}
+
+// hexByte takes a byte that is hexadecimal without saying so, or a name.
+func (w *words) hexByte(file string) (byte, error) {
+	s, err := w.value()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 8)
+	if err == nil {
+		return byte(n), nil
+	}
+	if known, ok := w.numbers(file, s); ok && known < 256 {
+		return byte(known), nil
+	}
+	return 0, w.wrong("neither a hexadecimal byte nor a name in " + file)
+}
+
+// name takes the name of an interface.
+func (w *words) name() (string, error) {
+	s, err := w.value()
+	if err != nil {
+		return "", err
+	}
+	if len(s) > 15 || strings.ContainsAny(s, "/ ") || s == "." || s == ".." || s == "" {
+		return "", w.wrong("not a name of an interface")
+	}
+	return s, nil
+}
+
+// address takes an address of the family, which is set if it is 0.
+func (w *words) address(f *family) (netip.Addr, error) {
+	s, err := w.value()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, w.wrong("not an address")
+	}
+	return a, w.ofFamily(f, a)
+}
+
+// prefix takes an address with or without a length, or default, any or all, which
+// are no prefix.
+func (w *words) prefix(f *family) (netip.Prefix, error) {
+	s, err := w.value()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return w.prefixOf(s, f)
+}
+
+func (w *words) prefixOf(s string, f *family) (netip.Prefix, error) {
+	if slices.Contains([]string{"default", "any", "all"}, s) {
+		return netip.Prefix{}, nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, w.wrong("neither a word that is known here nor an address")
 		}
-		for line := range strings.Lines(string(content)) {
-			if f := strings.Fields(line); len(f) >= 2 && f[1] == text {
-				if n, err := strconv.ParseUint(f[0], 0, 32); err == nil {
-					return int(n), nil
-				}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	return p, w.ofFamily(f, p.Addr())
+}
+
+func (w *words) ofFamily(f *family, a netip.Addr) error {
+	is := familyOf(a)
+	if *f != 0 && *f != is {
+		return w.wrong("of the other family")
+	}
+	*f = is
+	return nil
+}
+
+// iproute2 is what the files of iproute2 say, in the order in which it looks.
+func iproute2(file, name string) (uint32, bool) {
+	if n, ok := builtIn()[file+" "+name]; ok {
+		return n, true
+	}
+	for _, directory := range []string{"/etc/iproute2/", "/usr/share/iproute2/", "/usr/lib/iproute2/"} {
+		more, _ := filepath.Glob(directory + file + ".d/*.conf")
+		for _, path := range append([]string{directory + file}, more...) {
+			f, err := os.Open(path)
+			if err != nil {
+				continue
+			}
+			n, ok := findNumber(bufio.NewScanner(f), name)
+			_ = f.Close()
+			if ok {
+				return n, true
 			}
 		}
 	}
-	return 0, fmt.Errorf("unknown %s %q", of, text)
+	return 0, false
 }
 
-func (w *words) table() (int, error) {
-	return w.named("table", "rt_tables", map[string]int{"main": unix.RT_TABLE_MAIN, "default": unix.RT_TABLE_DEFAULT, "local": unix.RT_TABLE_LOCAL})
-}
-
-func (w *words) index(of string) (int, error) {
-	name, err := w.next(of)
-	if err != nil {
-		return 0, err
-	}
-	return w.k.indexOf(name)
-}
-
-func (w *words) address(of string) (net.IP, error) {
-	text, err := w.next(of)
-	if err == nil && (text == "inet" || text == "inet6") {
-		text, err = w.next(of)
-	}
-	if err != nil {
-		return nil, err
-	}
-	a, err := netip.ParseAddr(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s %q is no address", of, text)
-	}
-	return a.AsSlice(), nil
-}
-
-// network reads an address with or without a prefix length; "default" and "all" are nil.
-func network(text string) (*net.IPNet, error) {
-	if text == "default" || text == "all" || text == "any" {
-		return nil, nil
-	}
-	if a, err := netip.ParseAddr(text); err == nil {
-		return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}, nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return nil, fmt.Errorf("%q is no network", text)
-	}
-	return &net.IPNet{IP: p.Masked().Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, nil
-}
-
-// routeTypes are the kinds of routes that go nowhere or elsewhere.
-func routeTypes() map[string]int {
-	return map[string]int{
-		"unicast": unix.RTN_UNICAST, "local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "anycast": unix.RTN_ANYCAST,
-		"multicast": unix.RTN_MULTICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
-		"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
+// builtIn are names that need no file.
+func builtIn() map[string]uint32 {
+	return map[string]uint32{
+		"rt_tables local": 255, "rt_tables main": 254, "rt_tables default": 253,
+		"rt_protos kernel": 2, "rt_protos boot": 3, "rt_protos static": 4, "rt_protos keepalived": 18,
 	}
 }
 
-func scopes() map[string]int {
-	return map[string]int{"global": unix.RT_SCOPE_UNIVERSE, "universe": unix.RT_SCOPE_UNIVERSE, "site": unix.RT_SCOPE_SITE, "link": unix.RT_SCOPE_LINK, "host": unix.RT_SCOPE_HOST, "nowhere": unix.RT_SCOPE_NOWHERE}
-}
-
-// route makes sense of the words of a route.
-func (k *Kernel) route(text []string) (*netlink.Route, error) {
-	r := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_MAIN}
-	w := &words{k, text}
-	named := false
-	for len(w.rest) > 0 {
-		word := w.rest[0]
-		w.rest = w.rest[1:]
-		if kind, ok := routeTypes()[word]; ok {
-			r.Type = kind
+// findNumber reads lines such as "254 main # comment".
+func findNumber(s *bufio.Scanner, name string) (uint32, bool) {
+	for s.Scan() {
+		line, _, _ := strings.Cut(s.Text(), "#")
+		fields := strings.Fields(line)
+		if len(fields) != 2 || fields[1] != name {
 			continue
 		}
-		known, err := w.routeWord(r, word)
-		if err != nil {
-			return nil, err
-		}
-		if known {
-			continue
-		}
-		if named {
-			return nil, fmt.Errorf("cannot do %q", word)
-		}
-		named = true
-		if r.Dst, err = network(word); err != nil {
-			return nil, err
+		if n, err := strconv.ParseUint(fields[0], 0, 32); err == nil {
+			return uint32(n), true
 		}
 	}
-	if !named {
-		return nil, errors.New("no destination")
-	}
-	return r, nil
-}
-
-func (w *words) routeWord(r *netlink.Route, word string) (known bool, err error) {
-	switch word {
-	case "to", "dst":
-		return true, nil // the destination follows
-	case "via", "gw":
-		r.Gw, err = w.address(word)
-	case "or":
-		return true, errors.New("cannot do several next hops")
-	case "src":
-		r.Src, err = w.address(word)
-	case "dev", "oif":
-		r.LinkIndex, err = w.index(word)
-	case "table":
-		r.Table, err = w.table()
-	case "metric", "priority", "preference":
-		r.Priority, err = w.number(word)
-	case "mtu":
-		r.MTU, err = w.number(word)
-	case "advmss":
-		r.AdvMSS, err = w.number(word)
-	case "initcwnd":
-		r.InitCwnd, err = w.number(word)
-	case "tos", "dsfield":
-		r.Tos, err = w.number(word)
-	case "onlink":
-		r.Flags |= int(netlink.FLAG_ONLINK)
-	case "proto", "protocol":
-		var n int
-		n, err = w.named(word, "rt_protos", map[string]int{"static": unix.RTPROT_STATIC, "kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT})
-		r.Protocol = netlink.RouteProtocol(n)
-	case "scope":
-		var n int
-		n, err = w.named(word, "rt_scopes", scopes())
-		r.Scope = netlink.Scope(n)
-	default:
-		return false, nil
-	}
-	return true, err
-}
-
-// AddRoute adds a route in the words of ip(8), before others to the same place, as
-// Keepalived does; one that is there is fine.
-func (k *Kernel) AddRoute(text []string) error {
-	r, err := k.route(text)
-	if err == nil {
-		err = k.links.RouteAdd(r)
-	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add route %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// RemoveRoute removes a route; one that is not there is fine.
-func (k *Kernel) RemoveRoute(text []string) error {
-	r, err := k.route(text)
-	if errors.Is(err, ErrNoInterface) {
-		return nil
-	}
-	if err == nil {
-		err = k.links.RouteDel(r)
-	}
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove route %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// rule makes sense of the words of a rule.
-func (k *Kernel) rule(text []string) (*netlink.Rule, error) {
-	r := netlink.NewRule()
-	r.Table = unix.RT_TABLE_MAIN
-	r.Protocol = routeProtocol
-	r.Family = unix.AF_INET
-	w := &words{k, slices.Clone(text)}
-	for len(w.rest) > 0 {
-		word := w.rest[0]
-		w.rest = w.rest[1:]
-		if err := w.ruleWord(r, word); err != nil {
-			return nil, err
-		}
-	}
-	for _, n := range []*net.IPNet{r.Src, r.Dst} {
-		if n != nil && n.IP.To4() == nil {
-			r.Family = unix.AF_INET6
-		}
-	}
-	return r, nil
-}
-
-func (w *words) ruleWord(r *netlink.Rule, word string) (err error) {
-	switch word {
-	case "from", "to":
-		var text string
-		if text, err = w.next(word); err != nil {
-			return err
-		}
-		n, err := network(text)
-		if word == "from" {
-			r.Src = n
-		} else {
-			r.Dst = n
-		}
-		return err
-	case "not":
-		r.Invert = true
-	case "inet", "inet6":
-		if word == "inet6" {
-			r.Family = unix.AF_INET6
-		}
-	case "table", "lookup":
-		r.Table, err = w.table()
-	case "priority", "preference", "order", "pref":
-		r.Priority, err = w.number(word)
-	case "iif", "dev":
-		r.IifName, err = w.next(word)
-	case "oif":
-		r.OifName, err = w.next(word)
-	case "tos", "dsfield":
-		var n int
-		n, err = w.number(word)
-		r.Tos = uint(n)
-	case "fwmark":
-		return w.mark(r)
-	case "goto":
-		r.Goto, err = w.number(word)
-	case "suppress_prefixlength":
-		r.SuppressPrefixlen, err = w.number(word)
-	case "prohibit", "blackhole", "unreachable":
-		r.Type = uint8(routeTypes()[word])
-	default:
-		return fmt.Errorf("cannot do %q", word)
-	}
-	return err
-}
-
-// mark reads MARK[/MASK].
-func (w *words) mark(r *netlink.Rule) error {
-	text, err := w.next("fwmark")
-	if err != nil {
-		return err
-	}
-	mark, mask, hasMask := strings.Cut(text, "/")
-	n, err := strconv.ParseUint(mark, 0, 32)
-	if err != nil {
-		return fmt.Errorf("fwmark %q is no number", text)
-	}
-	r.Mark = uint32(n)
-	if hasMask {
-		if n, err = strconv.ParseUint(mask, 0, 32); err != nil {
-			return fmt.Errorf("fwmark %q is no number", text)
-		}
-		m := uint32(n)
-		r.Mask = &m
-	}
-	return nil
-}
-
-// AddRule adds a rule in the words of ip(8); one that is there is fine.
-func (k *Kernel) AddRule(text []string) error {
-	r, err := k.rule(text)
-	if err == nil {
-		err = k.links.RuleAdd(r)
-	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add rule %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// RemoveRule removes a rule; one that is not there is fine.
-func (k *Kernel) RemoveRule(text []string) error {
-	r, err := k.rule(text)
-	if err == nil {
-		err = k.links.RuleDel(r)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove rule %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
+	return 0, false
 }
