@@ -2,15 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"net"
-	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/vipagent/keepalived"
 	"holdfast/vipagent/linux"
@@ -23,24 +17,11 @@ import (
 type plainAddresses struct{ kernel *linux.Kernel }
 
 func (a plainAddresses) Add(list []keepalived.Address) error {
-	for _, x := range list {
-		p, err := plainAddress(x)
-		if err == nil {
-			err = a.kernel.AddPlain(p)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.kernel.AddPlain(plainAddressesOf(list))
 }
 
 func (a plainAddresses) Remove(list []keepalived.Address) error {
-	var errs []error
-	for _, x := range list {
-		errs = append(errs, a.kernel.RemovePlain(linux.PlainAddress{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}))
-	}
-	return errors.Join(errs...)
+	return a.kernel.RemovePlain(plainAddressesOf(list))
 }
 
 func (a plainAddresses) Announce(list []keepalived.Address) error {
@@ -52,7 +33,7 @@ func (a plainAddresses) Announce(list []keepalived.Address) error {
 }
 
 func (a plainAddresses) Left() ([]keepalived.Address, error) {
-	list, err := a.kernel.PlainAddresses()
+	list, err := a.kernel.LeftPlain()
 	out := make([]keepalived.Address, len(list))
 	for i, x := range list {
 		out[i] = keepalived.Address{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}
@@ -60,47 +41,15 @@ func (a plainAddresses) Left() ([]keepalived.Address, error) {
 	return out, err
 }
 
-// plainAddress makes sense of the words about an address.
-func plainAddress(a keepalived.Address) (linux.PlainAddress, error) {
-	p := linux.PlainAddress{Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Broadcast: a.Broadcast, Peer: a.Peer, Preferred: math.MaxInt64}
-	if a.Scope != "" {
-		scopes := map[string]uint8{"global": unix.RT_SCOPE_UNIVERSE, "site": unix.RT_SCOPE_SITE, "link": unix.RT_SCOPE_LINK, "host": unix.RT_SCOPE_HOST}
-		n, err := strconv.ParseUint(a.Scope, 0, 8)
-		if scope, ok := scopes[a.Scope]; ok {
-			n, err = uint64(scope), nil
-		}
-		if err != nil {
-			return p, fmt.Errorf("address %s: unknown scope %q", a.Prefix, a.Scope)
-		}
-		p.Scope = uint8(n)
-	}
-	if a.Prefix.Addr().Is6() {
-		p.Flags |= unix.IFA_F_NODAD
-		if a.Prefix.IsSingleIP() {
-			p.Preferred = 0
+func plainAddressesOf(list []keepalived.Address) []linux.PlainAddress {
+	out := make([]linux.PlainAddress, len(list))
+	for i, a := range list {
+		out[i] = linux.PlainAddress{
+			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: a.Scope,
+			Broadcast: a.Broadcast, Peer: a.Peer, Options: a.Options,
 		}
 	}
-	for i := 0; i < len(a.Options); i++ {
-		switch a.Options[i] {
-		case "home":
-			p.Flags |= unix.IFA_F_HOMEADDRESS
-		case "-nodad":
-			p.Flags &^= unix.IFA_F_NODAD
-		case "mngtmpaddr":
-			p.Flags |= unix.IFA_F_MANAGETEMPADDR
-		case "noprefixroute":
-			p.Flags |= unix.IFA_F_NOPREFIXROUTE
-		case "autojoin":
-			p.Flags |= unix.IFA_F_MCAUTOJOIN
-		case "preferred_lft":
-			if i++; i < len(a.Options) {
-				if n, err := strconv.ParseUint(a.Options[i], 10, 32); err == nil {
-					p.Preferred = time.Duration(n) * time.Second
-				}
-			}
-		}
-	}
-	return p, nil
+	return out
 }
 
 // plainRoutes are the kernel's routes and rules.
@@ -115,7 +64,7 @@ func (r plainRoutes) RemoveRule(x keepalived.Rule) error   { return r.kernel.Rem
 type plainMACs struct{ kernel *linux.Kernel }
 
 func (m plainMACs) Add(x router.MAC) error {
-	v := linux.VMAC{Name: x.Name, Parent: x.Parent, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode}
+	v := linux.VMACConfig{Name: x.Name, Parent: x.Parent, IPv6: x.IPv6, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode}
 	mac := vrrp.VirtualMAC(x.VRID, !x.IPv6)
 	v.MAC = mac[:]
 	if x.VMAC.MAC != "" {
@@ -132,7 +81,7 @@ func (m plainMACs) Add(x router.MAC) error {
 		return err
 	}
 	if a := x.VMAC.Address; a.IsValid() {
-		return m.kernel.AddPlain(linux.PlainAddress{Prefix: a, Interface: x.Name, Preferred: math.MaxInt64})
+		return m.kernel.AddPlain([]linux.PlainAddress{{Prefix: a, Interface: x.Name}})
 	}
 	return nil
 }

@@ -122,7 +122,8 @@ type Kernel struct {
 	mark        byte // Protocol; a test takes it away, as an old kernel does
 	watchBuffer int  // receive buffer of watches in bytes; 0 = as large as may be
 
-	change  sync.Mutex // held by Add, Refresh and Remove
+	vmacs   sync.Mutex // held by AddVMAC and RemoveVMAC; before change
+	change  sync.Mutex // held while addresses are changed
 	writes  *conn
 	marking bool // an added address was seen to bear our mark; guarded by change
 }

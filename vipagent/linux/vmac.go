@@ -4,149 +4,246 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// VMAC is an interface on top of another, with a MAC address of its own (macvlan), or
-// with the parent's (ipvlan).
-type VMAC struct {
+// vmacAlias begins the alias (ip link show: "alias") of the interfaces that we make. What
+// follows are settings that the parent had before.
+const vmacAlias = "holdfast vmac"
+
+// VMACConfig describes an interface on top of another, with the virtual router's MAC
+// address (macvlan), or with the parent's (ipvlan).
+type VMACConfig struct {
 	Name, Parent string
-	MAC          net.HardwareAddr
+	MAC          net.HardwareAddr // of a macvlan
+	IPv6         bool             // the virtual router's family is IPv6, or it has IPv6 addresses as well
 	IPVLAN       bool
-	Mode         string // of an ipvlan: bridge, private, vepa; "" = bridge
+	Mode         string // of an ipvlan: bridge, private or vepa; "" = bridge
 }
 
-// AddVMAC makes the interface, or finds it as it should be, and switches it on. One
-// that is otherwise is made anew. The parent then answers ARP for its own addresses
-// only: an answer for a virtual one must come from the virtual MAC.
-func (k *Kernel) AddVMAC(v VMAC) error {
+// AddVMAC makes the interface and switches it on. One that is there and is as it should
+// be is kept, also if another process made it; one of our making that is otherwise is
+// made anew; any other is an error.
+//
+// A macvlan is in private mode: it hears the frames to its MAC address, and neither
+// those of other macvlans nor its parent's. So that virtual addresses are only ever seen
+// with the virtual MAC address, it and its parent answer ARP for their own addresses
+// only; both are in the same subnet, so that it does not check the way back of packets
+// (rp_filter) and accepts those from the host's own addresses. It makes no IPv6
+// link-local address of the virtual MAC address, which would be the same on all
+// routers (RFC 9568, section 7.4): it has the parent's.
+func (k *Kernel) AddVMAC(v VMACConfig) error {
+	k.vmacs.Lock()
+	defer k.vmacs.Unlock()
+	if err := k.addVMAC(v); err != nil {
+		return fmt.Errorf("make interface %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+func (k *Kernel) addVMAC(v VMACConfig) error {
 	parent, err := k.links.LinkByName(v.Parent)
 	if err != nil {
-		return fmt.Errorf("make interface %s: parent %s: %w", v.Name, v.Parent, noInterface(err))
+		return fmt.Errorf("parent %s: %w", v.Parent, noInterface(err))
 	}
-	link, err := k.links.LinkByName(v.Name)
-	if err == nil && !v.is(link, parent.Attrs().Index) {
-		if err := k.links.LinkDel(link); err != nil {
-			return fmt.Errorf("delete interface %s: %w", v.Name, err)
-		}
-		link = nil
+	link, err := k.findVMAC(v, parent)
+	if err != nil {
+		return err
 	}
-	if err != nil || link == nil {
+	if link == nil {
 		if link, err = k.makeVMAC(v, parent); err != nil {
 			return err
 		}
 	}
-	if err := tuneVMAC(v); err != nil {
+	if err := k.tuneVMAC(v, link, parent); err != nil {
 		return err
 	}
 	if err := k.links.LinkSetUp(link); err != nil {
-		return fmt.Errorf("switch on interface %s: %w", v.Name, err)
+		return fmt.Errorf("switch on: %w", err)
 	}
-	return k.lendLinkLocal(v, parent, link)
+	if !v.IPv6 || v.IPVLAN {
+		return nil
+	}
+	return k.lendLinkLocal(link.Attrs().Name, parent.Attrs().Index)
 }
 
-func (v VMAC) is(link netlink.Link, parent int) bool {
-	a := link.Attrs()
+// findVMAC returns the interface if it is there as it should be; nil if it is to be made.
+func (k *Kernel) findVMAC(v VMACConfig, parent netlink.Link) (netlink.Link, error) {
+	link, err := k.links.LinkByName(v.Name)
+	if err != nil {
+		if errors.Is(noInterface(err), ErrNoInterface) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	switch {
+	case v.matches(link, parent.Attrs().Index):
+		return link, k.adoptVMAC(v, link)
+	case !isVMAC(link):
+		return nil, fmt.Errorf("there is another interface (%s) of that name", link.Type())
+	}
+	if err := k.removeVMAC(link); err != nil {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// adoptVMAC makes ours what another program, such as a killed Keepalived, has made.
+func (k *Kernel) adoptVMAC(v VMACConfig, link netlink.Link) error {
+	if isVMAC(link) {
+		return nil
+	}
+	alias, err := k.vmacAlias(v, link.Attrs().ParentIndex)
+	if err != nil {
+		return err
+	}
+	return k.links.LinkSetAlias(link, alias)
+}
+
+// isVMAC reports whether we made the interface.
+func isVMAC(link netlink.Link) bool {
+	return (link.Type() == "macvlan" || link.Type() == "ipvlan") && strings.HasPrefix(link.Attrs().Alias, vmacAlias)
+}
+
+func (v VMACConfig) matches(link netlink.Link, parent int) bool {
+	if link.Attrs().ParentIndex != parent {
+		return false
+	}
 	if v.IPVLAN {
-		return link.Type() == "ipvlan" && a.ParentIndex == parent
+		l, ok := link.(*netlink.IPVlan)
+		return ok && l.Mode == netlink.IPVLAN_MODE_L2
 	}
-	return link.Type() == "macvlan" && a.ParentIndex == parent && a.HardwareAddr.String() == v.MAC.String()
+	l, ok := link.(*netlink.Macvlan)
+	return ok && l.Mode == netlink.MACVLAN_MODE_PRIVATE && l.HardwareAddr.String() == v.MAC.String()
 }
 
-func (k *Kernel) makeVMAC(v VMAC, parent netlink.Link) (netlink.Link, error) {
+func (k *Kernel) makeVMAC(v VMACConfig, parent netlink.Link) (netlink.Link, error) {
 	a := netlink.NewLinkAttrs()
-	a.Name, a.ParentIndex, a.MTU = v.Name, parent.Attrs().Index, parent.Attrs().MTU
+	a.Name, a.ParentIndex, a.Group = v.Name, parent.Attrs().Index, parent.Attrs().Group
 	var link netlink.Link
 	if v.IPVLAN {
-		link = &netlink.IPVlan{LinkAttrs: a, Mode: netlink.IPVLAN_MODE_L2, Flag: map[string]netlink.IPVlanFlag{"private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA}[v.Mode]}
+		flag, err := ipvlanFlag(v.Mode)
+		if err != nil {
+			return nil, err
+		}
+		link = &netlink.IPVlan{LinkAttrs: a, Mode: netlink.IPVLAN_MODE_L2, Flag: flag}
 	} else {
 		a.HardwareAddr = v.MAC
 		link = &netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_PRIVATE}
 	}
+	alias, err := k.vmacAlias(v, parent.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
 	if err := k.links.LinkAdd(link); err != nil {
-		return nil, fmt.Errorf("make interface %s: %w", v.Name, err)
+		return nil, err
 	}
-	return k.links.LinkByName(v.Name)
+	made, err := k.links.LinkByName(v.Name)
+	if err == nil {
+		err = k.links.LinkSetAlias(made, alias) // the kernel takes no alias with the making
+	}
+	if err == nil {
+		return k.links.LinkByName(v.Name)
+	}
+	return nil, errors.Join(err, k.links.LinkDel(link))
 }
 
-// tuneVMAC: packets with the addresses of the parent's subnet come and go on both
-// interfaces, which the kernel takes for forged by default.
-func tuneVMAC(v VMAC) error {
-	settings := [][3]string{
-		{"ipv6", v.Name, "addr_gen_mode=1"}, // the parent's link-local address is lent
-		{"ipv6", v.Name, "accept_ra=0"},
-		{"ipv4", v.Name, "rp_filter=0"},
-		{"ipv4", v.Name, "accept_local=1"},
-		{"ipv4", v.Name, "arp_ignore=1"},
-		{"ipv4", v.Parent, "arp_ignore=1"},
-		{"ipv4", v.Parent, "arp_filter=1"},
+func ipvlanFlag(mode string) (netlink.IPVlanFlag, error) {
+	switch mode {
+	case "", "bridge":
+		return netlink.IPVLAN_FLAG_BRIDGE, nil
+	case "private":
+		return netlink.IPVLAN_FLAG_PRIVATE, nil
+	case "vepa":
+		return netlink.IPVLAN_FLAG_VEPA, nil
 	}
-	for _, s := range settings {
-		if err := setSysctl(s[0], s[1], s[2]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return 0, fmt.Errorf("unknown ipvlan mode %q", mode)
 }
 
-// setSysctl sets "name=value" of an interface. What this kernel does not have is fine.
-func setSysctl(family, iface, setting string) error {
-	for i := range setting {
-		if setting[i] != '=' {
-			continue
-		}
-		err := os.WriteFile(filepath.Join("/proc/sys/net", family, "conf", iface, setting[:i]), []byte(setting[i+1:]), 0o644)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set %s of interface %s: %w", setting, iface, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("set %s of interface %s: no value", setting, iface)
-}
-
-// lendLinkLocal gives the interface the parent's IPv6 link-local address, from which
-// advertisements leave: one made from the virtual MAC would be the same on all routers.
-func (k *Kernel) lendLinkLocal(v VMAC, parent, link netlink.Link) error {
+// lendLinkLocal gives the interface the parent's IPv6 link-local addresses.
+func (k *Kernel) lendLinkLocal(name string, parent int) error {
 	records, err := dumpAddresses(k.reads)
 	if err != nil {
 		return err
 	}
+	var lent []PlainAddress
 	for _, r := range records {
-		if r.index != parent.Attrs().Index || !r.ip.Is6() || !r.ip.IsLinkLocalUnicast() {
-			continue
+		if r.index == parent && r.ip.Is6() && r.ip.IsLinkLocalUnicast() && r.protocol != PlainProtocol && r.protocol != Protocol {
+			lent = append(lent, PlainAddress{Prefix: r.prefix(), Interface: name})
 		}
-		return k.AddPlain(PlainAddress{Prefix: r.prefix(), Interface: link.Attrs().Name, Scope: unix.RT_SCOPE_LINK, Flags: unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE, Preferred: math.MaxInt64})
 	}
-	return nil
+	return k.AddPlain(lent)
 }
 
 // RemoveVMAC deletes an interface that [Kernel.AddVMAC] has made; one that is not there
-// is fine. An interface of another kind is left alone.
+// is fine. With the last one of a parent, that has its former settings back.
 func (k *Kernel) RemoveVMAC(name string) error {
+	k.vmacs.Lock()
+	defer k.vmacs.Unlock()
 	link, err := k.links.LinkByName(name)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
+	if errors.Is(noInterface(err), ErrNoInterface) {
 		return nil
-	} else if err != nil {
-		return fmt.Errorf("find interface %s: %w", name, err)
 	}
-	if t := link.Type(); t != "macvlan" && t != "ipvlan" {
-		return fmt.Errorf("delete interface %s: it is no macvlan", name)
+	if err == nil && !isVMAC(link) {
+		err = errors.New("it is another program's")
 	}
-	if err := k.links.LinkDel(link); err != nil {
+	if err == nil {
+		err = k.removeVMAC(link)
+	}
+	if err != nil {
 		return fmt.Errorf("delete interface %s: %w", name, err)
 	}
 	return nil
 }
 
+func (k *Kernel) removeVMAC(link netlink.Link) error {
+	if err := k.links.LinkDel(link); err != nil {
+		return err
+	}
+	return k.restoreParent(link.Attrs().ParentIndex, link.Attrs().Alias)
+}
+
+// LeftVMACs returns the names of the interfaces that [Kernel.AddVMAC] has made, in this
+// process or in one before it.
+func (k *Kernel) LeftVMACs() ([]string, error) {
+	links, err := k.listLinks()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range links {
+		if isVMAC(l) {
+			out = append(out, l.Attrs().Name)
+		}
+	}
+	return out, nil
+}
+
 func noInterface(err error) error {
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 		return ErrNoInterface
 	}
 	return err
+}
+
+// setSysctl sets an IPv6 setting of an interface, which there is no other way to.
+func setSysctl(iface, name, value string) error {
+	err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", iface, name), []byte(value), 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without IPv6
+	}
+	return err
+}
+
+// setAddrGenMode says whether the kernel makes a link-local address.
+func (k *Kernel) setAddrGenMode(index int, mode byte) error {
+	const iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
+	body := appendNest(linkBody(index), unix.IFLA_AF_SPEC, appendNest(nil, unix.AF_INET6, appendAttr(nil, iflaInet6AddrGenMode, []byte{mode})))
+	return k.writes.do([]message{{kind: unix.RTM_SETLINK, body: body}}, 1)[0]
 }

@@ -1,344 +1,209 @@
 package linux
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// routeProtocol is Keepalived's, so that "ip route show proto keepalived" goes on
-// showing virtual routes.
-const routeProtocol = unix.RTPROT_KEEPALIVED
-
-// words are the words of a route or a rule, as ip(8) takes them.
+// words are the words of a route or a rule, as ip(8) takes them and keepalived.conf has
+// them. They are read from the front.
 type words struct {
-	k    *Kernel
-	rest []string
+	rest  []string
+	names names
+	index func(iface string) (int, error)
 }
 
-func (w *words) next(of string) (string, error) {
+// next takes a word off; false if there is none.
+func (w *words) next() (string, bool) {
 	if len(w.rest) == 0 {
-		return "", fmt.Errorf("%s lacks its value", of)
+		return "", false
 	}
 	x := w.rest[0]
 	w.rest = w.rest[1:]
+	return x, true
+}
+
+// skip takes a word off if it is this one.
+func (w *words) skip(word string) bool {
+	if len(w.rest) == 0 || w.rest[0] != word {
+		return false
+	}
+	w.rest = w.rest[1:]
+	return true
+}
+
+// value takes the value of a word off.
+func (w *words) value(of string) (string, error) {
+	x, ok := w.next()
+	if !ok {
+		return "", fmt.Errorf("%s lacks its value", of)
+	}
 	return x, nil
 }
 
-func (w *words) number(of string) (int, error) {
-	text, err := w.next(of)
+// number reads a number of so many bits.
+func (w *words) number(of string, bits int) (uint32, error) {
+	text, err := w.value(of)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(text, 0, 64)
-	if err != nil || n < 0 || n > 1<<32-1 {
-		return 0, fmt.Errorf("%s %q is no number", of, text)
+	n, err := strconv.ParseUint(text, 0, bits)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is no number of %d bits", of, text, bits)
 	}
-	return int(n), nil
+	return uint32(n), nil
 }
 
-// named reads a number or a name of a table in /etc/iproute2.
-func (w *words) named(of, file string, known map[string]int) (int, error) {
-	text, err := w.next(of)
+// named reads a number that may have a name.
+func (w *words) named(of string, kind nameKind) (uint32, error) {
+	text, err := w.value(of)
 	if err != nil {
 		return 0, err
 	}
-	if n, ok := known[text]; ok {
-		return n, nil
+	n, err := w.names.number(kind, text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", of, err)
 	}
-	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
-		return int(n), nil
-	}
-	for _, dir := range []string{"/etc/iproute2/", "/usr/share/iproute2/", "/usr/lib/iproute2/"} {
-		content, err := os.ReadFile(dir + file)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(content)) {
-			if f := strings.Fields(line); len(f) >= 2 && f[1] == text {
-				if n, err := strconv.ParseUint(f[0], 0, 32); err == nil {
-					return int(n), nil
-				}
-			}
-		}
-	}
-	return 0, fmt.Errorf("unknown %s %q", of, text)
+	return n, nil
 }
 
-func (w *words) table() (int, error) {
-	return w.named("table", "rt_tables", map[string]int{"main": unix.RT_TABLE_MAIN, "default": unix.RT_TABLE_DEFAULT, "local": unix.RT_TABLE_LOCAL})
-}
-
-func (w *words) index(of string) (int, error) {
-	name, err := w.next(of)
+// device reads the name of an interface that exists.
+func (w *words) device(of string) (int, error) {
+	name, err := w.value(of)
 	if err != nil {
 		return 0, err
 	}
-	return w.k.indexOf(name)
+	index, err := w.index(name)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", of, err)
+	}
+	return index, nil
 }
 
-func (w *words) address(of string) (net.IP, error) {
-	text, err := w.next(of)
+// address reads an address, perhaps with its family before it.
+func (w *words) address(of string) (netip.Addr, error) {
+	text, err := w.value(of)
+	family := byte(unix.AF_UNSPEC)
 	if err == nil && (text == "inet" || text == "inet6") {
-		text, err = w.next(of)
+		family = familyNamed(text)
+		text, err = w.value(of)
 	}
 	if err != nil {
-		return nil, err
+		return netip.Addr{}, err
 	}
 	a, err := netip.ParseAddr(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s %q is no address", of, text)
+	if err != nil || a.Zone() != "" || family != unix.AF_UNSPEC && family != familyOf(a) {
+		return netip.Addr{}, fmt.Errorf("%s %q is no such address", of, text)
 	}
-	return a.AsSlice(), nil
+	return a, nil
 }
 
-// network reads an address with or without a prefix length; "default" and "all" are nil.
-func network(text string) (*net.IPNet, error) {
-	if text == "default" || text == "all" || text == "any" {
-		return nil, nil
+// network reads a prefix.
+func (w *words) network(of string) (netip.Prefix, error) {
+	text, err := w.value(of)
+	if err != nil {
+		return netip.Prefix{}, err
 	}
-	if a, err := netip.ParseAddr(text); err == nil {
-		return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}, nil
+	p, ok := parseNetwork(text)
+	if !ok {
+		return netip.Prefix{}, fmt.Errorf("%s %q is no network", of, text)
+	}
+	return p, nil
+}
+
+// parseNetwork reads an address with or without a prefix length. What stands for all
+// addresses is the zero prefix.
+func parseNetwork(text string) (netip.Prefix, bool) {
+	switch text {
+	case "default", "all", "any":
+		return netip.Prefix{}, true
+	}
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), true
 	}
 	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err == nil
+}
+
+// realms reads [source/]destination.
+func (w *words) realms() (uint32, error) {
+	text, err := w.value("realms")
 	if err != nil {
-		return nil, fmt.Errorf("%q is no network", text)
+		return 0, err
 	}
-	return &net.IPNet{IP: p.Masked().Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, nil
-}
-
-// routeTypes are the kinds of routes that go nowhere or elsewhere.
-func routeTypes() map[string]int {
-	return map[string]int{
-		"unicast": unix.RTN_UNICAST, "local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "anycast": unix.RTN_ANYCAST,
-		"multicast": unix.RTN_MULTICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
-		"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
+	from, to, two := strings.Cut(text, "/")
+	if !two {
+		return w.names.number(nameRealm, text)
 	}
-}
-
-func scopes() map[string]int {
-	return map[string]int{"global": unix.RT_SCOPE_UNIVERSE, "universe": unix.RT_SCOPE_UNIVERSE, "site": unix.RT_SCOPE_SITE, "link": unix.RT_SCOPE_LINK, "host": unix.RT_SCOPE_HOST, "nowhere": unix.RT_SCOPE_NOWHERE}
-}
-
-// route makes sense of the words of a route.
-func (k *Kernel) route(text []string) (*netlink.Route, error) {
-	r := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_MAIN}
-	w := &words{k, text}
-	named := false
-	for len(w.rest) > 0 {
-		word := w.rest[0]
-		w.rest = w.rest[1:]
-		if kind, ok := routeTypes()[word]; ok {
-			r.Type = kind
-			continue
-		}
-		known, err := w.routeWord(r, word)
-		if err != nil {
-			return nil, err
-		}
-		if known {
-			continue
-		}
-		if named {
-			return nil, fmt.Errorf("cannot do %q", word)
-		}
-		named = true
-		if r.Dst, err = network(word); err != nil {
-			return nil, err
-		}
-	}
-	if !named {
-		return nil, errors.New("no destination")
-	}
-	return r, nil
-}
-
-func (w *words) routeWord(r *netlink.Route, word string) (known bool, err error) {
-	switch word {
-	case "to", "dst":
-		return true, nil // the destination follows
-	case "via", "gw":
-		r.Gw, err = w.address(word)
-	case "or":
-		return true, errors.New("cannot do several next hops")
-	case "src":
-		r.Src, err = w.address(word)
-	case "dev", "oif":
-		r.LinkIndex, err = w.index(word)
-	case "table":
-		r.Table, err = w.table()
-	case "metric", "priority", "preference":
-		r.Priority, err = w.number(word)
-	case "mtu":
-		r.MTU, err = w.number(word)
-	case "advmss":
-		r.AdvMSS, err = w.number(word)
-	case "initcwnd":
-		r.InitCwnd, err = w.number(word)
-	case "tos", "dsfield":
-		r.Tos, err = w.number(word)
-	case "onlink":
-		r.Flags |= int(netlink.FLAG_ONLINK)
-	case "proto", "protocol":
-		var n int
-		n, err = w.named(word, "rt_protos", map[string]int{"static": unix.RTPROT_STATIC, "kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT})
-		r.Protocol = netlink.RouteProtocol(n)
-	case "scope":
-		var n int
-		n, err = w.named(word, "rt_scopes", scopes())
-		r.Scope = netlink.Scope(n)
-	default:
-		return false, nil
-	}
-	return true, err
-}
-
-// AddRoute adds a route in the words of ip(8), before others to the same place, as
-// Keepalived does; one that is there is fine.
-func (k *Kernel) AddRoute(text []string) error {
-	r, err := k.route(text)
-	if err == nil {
-		err = k.links.RouteAdd(r)
-	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add route %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// RemoveRoute removes a route; one that is not there is fine.
-func (k *Kernel) RemoveRoute(text []string) error {
-	r, err := k.route(text)
-	if errors.Is(err, ErrNoInterface) {
-		return nil
-	}
-	if err == nil {
-		err = k.links.RouteDel(r)
-	}
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove route %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// rule makes sense of the words of a rule.
-func (k *Kernel) rule(text []string) (*netlink.Rule, error) {
-	r := netlink.NewRule()
-	r.Table = unix.RT_TABLE_MAIN
-	r.Protocol = routeProtocol
-	r.Family = unix.AF_INET
-	w := &words{k, slices.Clone(text)}
-	for len(w.rest) > 0 {
-		word := w.rest[0]
-		w.rest = w.rest[1:]
-		if err := w.ruleWord(r, word); err != nil {
-			return nil, err
-		}
-	}
-	for _, n := range []*net.IPNet{r.Src, r.Dst} {
-		if n != nil && n.IP.To4() == nil {
-			r.Family = unix.AF_INET6
-		}
-	}
-	return r, nil
-}
-
-func (w *words) ruleWord(r *netlink.Rule, word string) (err error) {
-	switch word {
-	case "from", "to":
-		var text string
-		if text, err = w.next(word); err != nil {
-			return err
-		}
-		n, err := network(text)
-		if word == "from" {
-			r.Src = n
-		} else {
-			r.Dst = n
-		}
-		return err
-	case "not":
-		r.Invert = true
-	case "inet", "inet6":
-		if word == "inet6" {
-			r.Family = unix.AF_INET6
-		}
-	case "table", "lookup":
-		r.Table, err = w.table()
-	case "priority", "preference", "order", "pref":
-		r.Priority, err = w.number(word)
-	case "iif", "dev":
-		r.IifName, err = w.next(word)
-	case "oif":
-		r.OifName, err = w.next(word)
-	case "tos", "dsfield":
-		var n int
-		n, err = w.number(word)
-		r.Tos = uint(n)
-	case "fwmark":
-		return w.mark(r)
-	case "goto":
-		r.Goto, err = w.number(word)
-	case "suppress_prefixlength":
-		r.SuppressPrefixlen, err = w.number(word)
-	case "prohibit", "blackhole", "unreachable":
-		r.Type = uint8(routeTypes()[word])
-	default:
-		return fmt.Errorf("cannot do %q", word)
-	}
-	return err
-}
-
-// mark reads MARK[/MASK].
-func (w *words) mark(r *netlink.Rule) error {
-	text, err := w.next("fwmark")
+	high, err := w.names.number(nameRealm, from)
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("realms: %w", err)
 	}
-	mark, mask, hasMask := strings.Cut(text, "/")
-	n, err := strconv.ParseUint(mark, 0, 32)
+	low, err := w.names.number(nameRealm, to)
 	if err != nil {
-		return fmt.Errorf("fwmark %q is no number", text)
+		return 0, fmt.Errorf("realms: %w", err)
 	}
-	r.Mark = uint32(n)
-	if hasMask {
-		if n, err = strconv.ParseUint(mask, 0, 32); err != nil {
-			return fmt.Errorf("fwmark %q is no number", text)
+	return high<<16 | low, nil
+}
+
+// milliseconds reads a time and returns it in units of 1/scale ms. Without a unit it is
+// milliseconds.
+func (w *words) milliseconds(of string, scale uint32) (uint32, error) {
+	text, err := w.value(of)
+	if err != nil {
+		return 0, err
+	}
+	factor := 1.0
+	number := text
+	for _, unit := range []struct {
+		suffix string
+		factor float64
+	}{{"msecs", 1}, {"msec", 1}, {"ms", 1}, {"secs", 1000}, {"sec", 1000}, {"s", 1000}} {
+		if n, ok := strings.CutSuffix(text, unit.suffix); ok {
+			number, factor = n, unit.factor
+			break
 		}
-		m := uint32(n)
-		r.Mask = &m
 	}
+	v, err := strconv.ParseFloat(number, 64)
+	if v *= factor * float64(scale); err != nil || !(v >= 0 && v < 1<<32) {
+		return 0, fmt.Errorf("%s %q is no time", of, text)
+	}
+	return uint32(v), nil
+}
+
+func familyNamed(word string) byte {
+	if word == "inet6" {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func familyOf(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// family is what words say of the address family: all must say the same.
+type family struct{ is byte }
+
+func (f *family) agree(is byte, word string) error {
+	if f.is != unix.AF_UNSPEC && f.is != is {
+		return fmt.Errorf("%q: IPv4 and IPv6 together", word)
+	}
+	f.is = is
 	return nil
 }
 
-// AddRule adds a rule in the words of ip(8); one that is there is fine.
-func (k *Kernel) AddRule(text []string) error {
-	r, err := k.rule(text)
-	if err == nil {
-		err = k.links.RuleAdd(r)
+// orIPv4 is the family; IPv4 if nothing tells.
+func (f family) orIPv4() byte {
+	if f.is == unix.AF_UNSPEC {
+		return unix.AF_INET
 	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add rule %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
-}
-
-// RemoveRule removes a rule; one that is not there is fine.
-func (k *Kernel) RemoveRule(text []string) error {
-	r, err := k.rule(text)
-	if err == nil {
-		err = k.links.RuleDel(r)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove rule %s: %w", strings.Join(text, " "), err)
-	}
-	return nil
+	return f.is
 }
