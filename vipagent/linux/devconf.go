@@ -13,6 +13,7 @@ import (
 const (
 	devconfRPFilter           = 8
 	devconfARPFilter          = 13
+	devconfARPAnnounce        = 18
 	devconfARPIgnore          = 19
 	devconfPromoteSecondaries = 20
 	devconfAcceptLocal        = 23

@@ -39,7 +39,14 @@ func (k *Kernel) tuneVMAC(v VMACConfig, link, parent netlink.Link) error {
 	if err := k.lowerRPFilter(index); err != nil {
 		return err
 	}
-	return k.setDevconf(parent.Attrs().Index, devconfValue{devconfARPIgnore, 1}, devconfValue{devconfARPFilter, 1})
+	return k.setDevconf(parent.Attrs().Index, lentSettings(1, 1, 2)...)
+}
+
+// lentSettings are those of the parent that tuneVMAC changes. With arp_announce 2 the
+// parent asks with an address of its own: packets from a virtual address leave there, too,
+// and a question in its name would tell the neighbours the wrong MAC address.
+func lentSettings(ignore, filter, announce uint32) []devconfValue {
+	return []devconfValue{{devconfARPIgnore, ignore}, {devconfARPFilter, filter}, {devconfARPAnnounce, announce}}
 }
 
 func (k *Kernel) trySysctl(iface, name, value string) {
@@ -62,28 +69,28 @@ func (k *Kernel) vmacAlias(v VMACConfig, parent int) (string, error) {
 	if len(others) > 0 {
 		return others[0], nil
 	}
-	ignore, err := k.devconf(parent, devconfARPIgnore)
-	if err != nil {
-		return "", err
+	var had [3]uint32
+	for i, s := range lentSettings(0, 0, 0) {
+		if had[i], err = k.devconf(parent, s.number); err != nil {
+			return "", err
+		}
 	}
-	filter, err := k.devconf(parent, devconfARPFilter)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s, parent's arp_ignore %d arp_filter %d", vmacAlias, ignore, filter), nil
+	return vmacAlias + fmt.Sprintf(parentFormat, had[0], had[1], had[2]), nil
 }
+
+const parentFormat = ", parent's arp_ignore %d arp_filter %d arp_announce %d"
 
 // parentSettings reads an alias of vmacAlias; false if it has no settings.
 func parentSettings(alias string) ([]devconfValue, bool) {
-	var ignore, filter uint32
+	var ignore, filter, announce uint32
 	text, ok := strings.CutPrefix(alias, vmacAlias)
 	if !ok {
 		return nil, false
 	}
-	if n, err := fmt.Sscanf(text, ", parent's arp_ignore %d arp_filter %d", &ignore, &filter); n != 2 || err != nil {
+	if n, err := fmt.Sscanf(text, parentFormat, &ignore, &filter, &announce); n != 3 || err != nil {
 		return nil, false
 	}
-	return []devconfValue{{devconfARPIgnore, ignore}, {devconfARPFilter, filter}}, true
+	return lentSettings(ignore, filter, announce), true
 }
 
 // tuned returns the aliases of the interfaces for which the parent was changed.
