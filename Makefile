@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints demo test sim check mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints demo test interop sim check mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -34,13 +34,20 @@ demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--l
 	$(BUILD) -o $(BIN)/demo ./test/demo
 	$(BIN)/demo $(DEMO_ARGS)
 
+# Foreign VRRP speakers that vipagent is tested beside, and what checks its packets.
+PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark
+
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.
 test: build faultpoints ## all tests (a single package: go test ./fsm)
-	test/setup.sh
+	test/setup.sh $(PEERS)
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	go test -timeout 40m ./test/sim -runs 10000
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/\(out\|sim$$\)')
+
+interop: build ## vipagent beside Keepalived and FRR, at length, and Keepalived in its place as a control
+	test/setup.sh $(PEERS)
+	HOLDFAST_INTEROP=1 HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 1h ./test/interop
 
 sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -v' replays one)
 	go test -count=1 -timeout 2h ./test/sim -run TestSimulation $(if $(SIM_ARGS),$(SIM_ARGS),-runs 10000 -v)

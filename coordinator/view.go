@@ -89,7 +89,9 @@ func (c *Coordinator) View(host string) *pb.View {
 func (c *Coordinator) sources(set string) []string {
 	var out []string
 	for _, s := range c.state.Sessions() {
-		if r, ok := s.Routers[set]; ok && r.Source.IsValid() {
+		// Where another program on the host is Active, its advertisements come from
+		// the same address.
+		if r, ok := s.Routers[set]; ok && r.Source.IsValid() && r.Source != r.Active {
 			out = append(out, r.Source.String())
 		}
 	}

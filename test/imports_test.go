@@ -47,6 +47,8 @@ func rules() []rule {
 			why: "the protocol is tested by scripts, with clocks and packets of their choice"},
 		{pkg: "vipagent/keepalived", pure: true,
 			why: "what a configuration means must not depend on the host that reads it"},
+		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
+			why: "what several configurations come to together depends on their text alone"},
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
@@ -73,8 +75,8 @@ func rules() []rule {
 			why: "the surroundings of any daemon; of the daemons' parts it knows the configuration types only"},
 		{pkg: "cmd/coordinator", may: []string{""}, why: "wiring"},
 		{pkg: "cmd/vipagent", may: []string{""}, why: "wiring"},
-		{pkg: "cmd/coordctl", may: []string{"cmd/internal/daemon", "coordinator/api/dial", "coordinator/client", "fsm", wire, "test/lab", "test/lab/drill", "test/lab/scenario"},
-			why: "an operator's tool sees of a cluster what the API shows; what `coordctl drill` breaks is a cluster in the lab, the same one that the tests break"},
+		{pkg: "cmd/coordctl", may: []string{"cmd/internal/daemon", "coordinator/api/dial", "coordinator/client", "fsm", wire, "test/lab", "test/lab/drill", "test/lab/scenario", "vipagent/health", "vipagent/keepalived", "vipagent/keepalived/translate"},
+			why: "an operator's tool sees of a cluster what the API shows; `coordctl import` reads the files that a cluster is to replace, and writes the checks of the agents; what `coordctl drill` breaks is a cluster in the lab, the same one that the tests break"},
 	}
 }
 

@@ -6,8 +6,11 @@
 #
 # The tests need Go, a kernel in which this user can make namespaces (root can),
 # and what every Debian has. Further commands, such as protoc:protobuf-compiler,
-# are installed by apt if they are missing.
+# are installed by apt if they are missing; a command may be a path. A daemon that
+# comes so is not started, now or at the next boot: the tests run it in namespaces
+# of their own.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 
 fail() {
 	echo "test/setup.sh: $*" >&2
@@ -27,8 +30,21 @@ if [ -n "$missing" ]; then
 		as_root=sudo
 		command -v sudo >/dev/null || fail "as root, run: apt-get install$missing"
 	fi
+	# Debian asks this file whether it may start a service.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $policy ]; then
+		trap '$as_root rm -f $policy' EXIT
+		printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+		$as_root chmod 755 $policy
+	fi
 	# shellcheck disable=SC2086 # a list of words
-	$as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+	{ $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing; } ||
+		fail "apt could not install:$missing"
+	for service in keepalived frr; do
+		case " $missing " in *" $service "*)
+			$as_root systemctl disable $service 2>/dev/null || true ;; # there may be no systemd
+		esac
+	done
 fi
 
 if [ "$(id -u)" != 0 ] && ! unshare --user --map-root-user --net true 2>/dev/null; then

@@ -14,6 +14,13 @@ import (
 // not make us flood the network.
 const announceGap = time.Second
 
+const (
+	// swallowedRetry is when an announcement is made again that did not leave the host.
+	swallowedRetry = 100 * time.Millisecond
+	// swallowedMost in a row mean that the host is dumb: another one is to hold the set.
+	swallowedMost = 20
+)
+
 // announcer decides when each address that is up is announced again. It is
 // pure: time is an argument.
 type announcer struct {
@@ -22,10 +29,11 @@ type announcer struct {
 }
 
 type announcement struct {
-	last    lease.Time // announced
-	asked   lease.Time // by an event, at the earliest then; 0 = not
-	repeat  lease.Time // of the takeover; 0 = done
-	refresh lease.Time // 0 = never
+	swallowed int        // announcements in a row that did not leave the host
+	last      lease.Time // announced
+	asked     lease.Time // by an event, at the earliest then; 0 = not
+	repeat    lease.Time // of the takeover; 0 = done
+	refresh   lease.Time // 0 = never
 }
 
 func newAnnouncer(repeat, refresh time.Duration) announcer {
@@ -40,6 +48,32 @@ func (n *announcer) raised(now lease.Time, addresses []vip.Address) {
 			e.refresh = now.Add(n.refresh)
 		}
 		n.up[a] = e
+	}
+}
+
+// failed notes that announcements of these addresses did not leave the host, asks for
+// another one soon, and returns those of which it has been so for too long.
+func (n *announcer) failed(now lease.Time, addresses []vip.Address) (dumb []vip.Address) {
+	for _, a := range addresses {
+		e := n.up[a]
+		if e == nil {
+			continue
+		}
+		e.swallowed++
+		e.asked = now.Add(swallowedRetry)
+		if e.swallowed >= swallowedMost {
+			dumb = append(dumb, a)
+		}
+	}
+	return dumb
+}
+
+// left notes that announcements of these addresses have left the host.
+func (n *announcer) left(addresses []vip.Address) {
+	for _, a := range addresses {
+		if e := n.up[a]; e != nil {
+			e.swallowed = 0
+		}
 	}
 }
 

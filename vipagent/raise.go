@@ -97,11 +97,9 @@ func (o *owner) raisePiece(ops []vip.Op) bool {
 		o.takeBack(addresses)
 		return false
 	}
-	if err := o.edges.Kernel.Announce(addresses); err != nil {
-		o.journal.warn("not announced", "err", err)
-	}
 	o.refresher.Refreshed(time.Duration(now), valid, addresses)
 	o.announcer.raised(now, addresses)
+	o.announce(now, addresses)
 	return true
 }
 
@@ -207,13 +205,42 @@ func (o *owner) maintain(now lease.Time) {
 			o.wakeBy(o.now())
 			return
 		}
-		if err := o.edges.Kernel.Announce(piece); err != nil {
-			o.journal.warn("not announced", "err", err)
-		}
+		o.announce(now, piece)
 	}
 	if next != 0 {
 		o.wakeBy(next)
 	}
+}
+
+// announce tells the neighbours where addresses are. A host whose packets do not get
+// out is of no use as a holder: it gives up what it cannot announce for two seconds.
+func (o *owner) announce(now lease.Time, addresses []vip.Address) {
+	err := o.edges.Kernel.Announce(addresses)
+	var dropped interface{ Swallowed() bool }
+	if !errors.As(err, &dropped) {
+		o.announcer.left(addresses)
+		if err != nil {
+			o.journal.warn("not announced", "err", err)
+		}
+		return
+	}
+	o.wakeBy(now.Add(swallowedRetry))
+	dumb := o.announcer.failed(now, addresses)
+	if len(dumb) == 0 {
+		o.journal.warn("not announced", "err", err)
+		return
+	}
+	o.journal.error("the packets of addresses do not leave this host", "addresses", len(dumb), "err", err)
+	given := make(map[string]bool)
+	for _, a := range dumb {
+		given[o.upAt(a.IP()).Set] = true
+	}
+	for _, g := range o.book.View().Grants {
+		if given[g.Set] {
+			o.fitness.impede(now, obstacle{grant: g, reason: fmt.Sprintf("packets do not leave this host: %v", err)})
+		}
+	}
+	o.look = true
 }
 
 // refresh gives the kernel's janitor new lifetimes, only while the deadline is

@@ -156,8 +156,12 @@ func TestSharedFellowsDoNotHoldBack(t *testing.T) {
 		a.hear("10.0.0.3", 100) // our former holder, an instant before it died
 		a.tellShared(41, webShared(nil), webHeld())
 		w.expect("add 10.0.0.5", "announce 10.0.0.5", "advertise 100 to 224.0.0.18", "routers 101: web active")
-		a.hear("10.0.0.3", 200)
+		a.hear("10.0.0.3", 200) // late
 		w.expect()
+		time.Sleep(1100 * time.Millisecond)
+		w.take()
+		a.hear("10.0.0.3", 200) // it cannot be that holder: a Keepalived on its host
+		w.expect("remove 10.0.0.5", "routers 101: web backup 10.0.0.3")
 		a.end()
 	})
 }

@@ -36,10 +36,11 @@ func (t *tool) drillRandom(ctx context.Context, f drillFlags, plan *drill.Plan, 
 		t.outcome(o)
 	}
 	fmt.Fprintf(t.talk, "history: %s\n", name)
-	if len(o.Violations) > 0 {
+	good := len(o.Violations) == 0 && o.NotCalm == 0
+	if !good {
 		fmt.Fprintf(t.talk, "again: coordctl drill -f %s --random --seed %d --minutes %.4g\n", f.file, f.seed, f.minutes)
 	}
-	return len(o.Violations) == 0, err
+	return good, err
 }
 
 func (t *tool) outcome(o drill.Outcome) {
@@ -58,6 +59,8 @@ func (t *tool) outcome(o drill.Outcome) {
 	verdict := t.paint(green, "no overlap")
 	if len(o.Violations) > 0 {
 		verdict = t.paint(red, "OVERLAP")
+	} else if o.NotCalm > 0 {
+		verdict = t.paint(red, "NOT AT REST") + ", no overlap"
 	}
 	fmt.Fprintf(t.out, "\nseed %d: %s in %.0f s, %s, %s\n", o.Seed, verdict, o.Ran.Seconds(), plural(o.Steps, "step"), plural(total, "fault"))
 	for _, v := range o.Violations {

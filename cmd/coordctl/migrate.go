@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -74,7 +76,7 @@ func (t *tool) migrateObserveCommand() *cobra.Command {
 			if m.active() {
 				return fmt.Errorf("%s is the Active router for %s: to observe would give the addresses away; `coordctl migrate back %s` does that with a check", m.vip.GetHolder(), args[0], args[0])
 			}
-			return t.step(cmd.Context(), args[0], "observe", change{mode: fsm.VRRPObserve}, (*migration).observed)
+			return t.step(cmd.Context(), args[0], "observe", change{vrrp: toMode(fsm.VRRPObserve)}, (*migration).observed)
 		},
 	}
 }
@@ -88,7 +90,7 @@ that the set has: below that of the Active router it becomes Backup and the addr
 		Args:              exactArgs("the name of one VIP set"),
 		ValidArgsFunction: t.completeSets,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.step(cmd.Context(), args[0], "join", change{mode: fsm.VRRPJoin, resume: true}, (*migration).joined)
+			return t.step(cmd.Context(), args[0], "join", change{vrrp: toMode(fsm.VRRPJoin), resume: true}, (*migration).joined)
 		},
 	}
 }
@@ -99,8 +101,8 @@ func (t *tool) migrateTakeoverCommand() *cobra.Command {
 		Use:   "takeover VIP",
 		Short: "Make the holder of a VIP set the Active router",
 		Long: `Make the holder of a VIP set the Active router: its priority becomes one more than that of the router that is
-Active now, which gives way as VRRP has it. With --stop nothing is changed here: stop Keepalived on that host while this
-command waits; its last advertisement has priority 0, and the holder follows at once.`,
+Active now, which gives way as VRRP has it. With --stop it waits until you stop Keepalived on that host, whose last
+advertisement has priority 0: the holder, at the highest priority by then, follows within milliseconds.`,
 		Args:              exactArgs("the name of one VIP set"),
 		ValidArgsFunction: t.completeSets,
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.takeover(cmd.Context(), args[0], stopping) },
@@ -118,17 +120,25 @@ func (t *tool) takeover(ctx context.Context, set string, stopping bool) error {
 	switch {
 	case m.set.GetVrrp().GetMode() != fsm.VRRPJoin || r == nil:
 		return fmt.Errorf("no host of the quorum takes part in the VRRP of %s yet: `coordctl migrate join %s` comes before", set, set)
-	case stopping || m.active():
-		if !m.active() {
-			fmt.Fprintf(t.talk, "stop Keepalived on %s now: systemctl stop keepalived\n", dash(r.GetActive()))
-		}
+	case m.active():
 		return t.step(ctx, set, "takeover", change{}, (*migration).tookOver)
+	case stopping:
+		return t.followStop(ctx, m)
 	case r.GetPriority() >= fsm.MaxPriority:
 		return fmt.Errorf("%s is Active with priority %d: there is none above it to take over with\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", r.GetActive(), r.GetPriority(), set)
 	case m.set.GetVrrp().GetNoPreempt():
 		return fmt.Errorf("%s has nopreempt: it does not take over from a router that is Active\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", set, set)
 	}
-	return t.step(ctx, set, "takeover", change{priority: max(m.set.GetVrrp().GetPriority(), r.GetPriority()+1)}, (*migration).tookOver)
+	return t.step(ctx, set, "takeover", change{vrrp: func(v *pb.VRRP) { v.Priority = max(v.GetPriority(), r.GetPriority()+1) }}, (*migration).tookOver)
+}
+
+// followStop makes the holder the first to follow a router that stops, without
+// taking over before.
+func (t *tool) followStop(ctx context.Context, m *migration) error {
+	set, before := m.set.GetName(), m.set.GetVrrp().GetNoPreempt()
+	fmt.Fprintf(t.talk, "stop Keepalived on %s within %v: systemctl stop keepalived\n", dash(m.vip.GetRouter().GetActive()), migratePatience)
+	err := t.step(ctx, set, "takeover", change{vrrp: func(v *pb.VRRP) { v.Priority, v.NoPreempt = fsm.MaxPriority, true }}, (*migration).tookOver)
+	return errors.Join(err, t.alter(ctx, set, change{vrrp: func(v *pb.VRRP) { v.NoPreempt = before }}))
 }
 
 func (t *tool) migrateQuorumCommand() *cobra.Command {
@@ -153,7 +163,7 @@ with --keepalived-stopped: a silent Backup cannot be seen from here.`,
 			case !stopped:
 				return usageError(fmt.Errorf("stop Keepalived on every host of %s (systemctl disable --now keepalived), then say so: --keepalived-stopped", args[0]))
 			}
-			return t.step(cmd.Context(), args[0], "quorum", change{mode: fsm.VRRPOff, watch: quorumWatch}, (*migration).ended)
+			return t.step(cmd.Context(), args[0], "quorum", change{vrrp: toMode(fsm.VRRPOff), watch: quorumWatch}, (*migration).ended)
 		},
 	}
 	cmd.Flags().BoolVar(&stopped, "keepalived-stopped", false, "Keepalived is stopped on all hosts")
@@ -166,8 +176,9 @@ func (t *tool) migrateBackCommand() *cobra.Command {
 		Use:   "back VIP",
 		Short: "Give the addresses of a VIP set back to Keepalived",
 		Long: `Give the addresses of a VIP set back to Keepalived, in two steps: first the holder advertises again, so that
-Keepalived can be started on its hosts and finds an Active router; then, with --keepalived-started, the holder gives
-way with priority 0. If no other router takes over, it takes the addresses back.`,
+Keepalived can be started on its hosts and finds an Active router; then, with --keepalived-started, the holder goes down
+to priority 1, so that Keepalived takes over while the addresses are still served here. One with nopreempt does not:
+to that the holder gives way with priority 0. If no other router takes over, it takes the addresses back.`,
 		Args:              exactArgs("the name of one VIP set"),
 		ValidArgsFunction: t.completeSets,
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.back(cmd.Context(), args[0], started) },
@@ -182,7 +193,7 @@ func (t *tool) back(ctx context.Context, set string, started bool) error {
 		return err
 	}
 	if m.set.GetVrrp().GetMode() == fsm.VRRPOff {
-		if err := t.step(ctx, set, "back", change{mode: fsm.VRRPJoin}, (*migration).tookOver); err != nil {
+		if err := t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPJoin)}, (*migration).tookOver); err != nil {
 			return err
 		}
 	}
@@ -190,26 +201,39 @@ func (t *tool) back(ctx context.Context, set string, started bool) error {
 		fmt.Fprintf(t.talk, "start Keepalived on its hosts now (systemctl enable --now keepalived), then: coordctl migrate back %s --keepalived-started\n", set)
 		return nil
 	}
-	err = t.step(ctx, set, "back", change{mode: fsm.VRRPObserve}, (*migration).gaveWay)
-	if err == nil || ctx.Err() != nil {
+	within := preemptPatience(m.set.GetVrrp())
+	if err = t.step(ctx, set, "back", change{vrrp: func(v *pb.VRRP) { v.Priority = 1 }, within: within}, (*migration).gaveWay); err == nil {
+		return t.alter(ctx, set, change{vrrp: toMode(fsm.VRRPObserve)})
+	}
+	if ctx.Err() != nil {
 		return err
 	}
-	if undo := t.alter(ctx, set, change{mode: fsm.VRRPJoin}); undo != nil {
+	fmt.Fprintln(t.talk, "no router takes over by its priority: giving way with priority 0")
+	if err = t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPObserve), within: within}, (*migration).gaveWay); err == nil || ctx.Err() != nil {
+		return err
+	}
+	if undo := t.alter(ctx, set, change{vrrp: toMode(fsm.VRRPJoin)}); undo != nil {
 		return fmt.Errorf("%w; and the holder could not be told to take the addresses back: %w", err, undo)
 	}
 	return fmt.Errorf("%w\n  the holder takes the addresses back; is Keepalived running, with the same VRID, version and password?", err)
 }
 
-// change is what a step alters of a set's VRRP.
-type change struct {
-	mode     string
-	priority uint32 // 0: as it is, and so is the mode
-	resume   bool   // the set was paused
-	watch    time.Duration
+// preemptPatience is how long a router of higher priority may take to take over: its
+// Active_Down_Interval, which is less than four intervals, and as much again.
+func preemptPatience(v *pb.VRRP) time.Duration {
+	return max(8*time.Duration(v.GetIntervalMs())*time.Millisecond, 5*time.Second)
 }
 
-// nothing says whether the step only waits.
-func (c change) nothing() bool { return c == change{} }
+// change is what a step alters.
+type change struct {
+	vrrp   func(*pb.VRRP) // nil: nothing is changed
+	resume bool           // the set was paused
+	within time.Duration  // until it is seen done; 0 = migratePatience
+	watch  time.Duration  // how long the addresses are asked after that
+}
+
+// toMode changes the mode alone.
+func toMode(mode string) func(*pb.VRRP) { return func(v *pb.VRRP) { v.Mode = mode } }
 
 // step makes one change and waits until done says that it has worked, while the
 // addresses are asked for all the time.
@@ -220,12 +244,12 @@ func (t *tool) step(ctx context.Context, set, name string, c change, done func(*
 	}
 	var seen string
 	answers, err := t.measured(ctx, m.addresses(), func(ctx context.Context) error {
-		if !c.nothing() {
+		if c.vrrp != nil {
 			if err := t.alter(ctx, set, c); err != nil {
 				return err
 			}
 		}
-		m, seen, err = t.await(ctx, set, done)
+		m, seen, err = t.await(ctx, set, cmp.Or(c.within, migratePatience), done)
 		if err == nil && c.watch > 0 {
 			err = sleep(ctx, c.watch)
 		}
@@ -269,11 +293,7 @@ func (t *tool) alter(ctx context.Context, set string, c change) error {
 	if err != nil {
 		return err
 	}
-	if c.priority != 0 {
-		m.set.Vrrp.Priority = c.priority
-	} else {
-		m.set.Vrrp.Mode = c.mode
-	}
+	c.vrrp(m.set.Vrrp)
 	if _, err := call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.ApplyReply, error) {
 		return op.Apply(ctx, &pb.ApplyRequest{Sets: []*pb.VIPSet{m.set}, Cause: "migrate"})
 	}); err != nil {
@@ -289,8 +309,8 @@ func (t *tool) alter(ctx context.Context, set string, c change) error {
 }
 
 // await asks until done says that a step has worked.
-func (t *tool) await(ctx context.Context, set string, done func(*migration) (string, bool)) (*migration, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, migratePatience)
+func (t *tool) await(ctx context.Context, set string, within time.Duration, done func(*migration) (string, bool)) (*migration, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var why string
 	for {
@@ -304,7 +324,7 @@ func (t *tool) await(ctx context.Context, set string, done func(*migration) (str
 		}
 		if sleep(ctx, 50*time.Millisecond) != nil {
 			if err == nil || why != "" {
-				err = fmt.Errorf("not seen done within %v: %s", migratePatience, why)
+				err = fmt.Errorf("not seen done within %v: %s", within, why)
 			}
 			return nil, "", err
 		}
@@ -409,7 +429,13 @@ func (m *migration) ended() (string, bool) {
 }
 
 func (m *migration) gaveWay() (string, bool) {
+	if m.active() {
+		return m.vip.GetHolder() + " is still the Active router", false
+	}
 	for _, host := range sortedHosts(m.routers) {
+		if holder := m.vip.GetHolder(); holder != "" && holder != host {
+			continue // it may hear the holder, and not know it yet
+		}
 		if r := m.routers[host]; r.GetActive() != "" {
 			return fmt.Sprintf("%s is Active with priority %d", r.GetActive(), r.GetPriority()), true
 		}

@@ -177,6 +177,9 @@ func writeSetFile(w io.Writer, sets []*pb.VIPSet) {
 				fmt.Fprintf(w, "    %s: %s\n", label.key, label.value)
 			}
 		}
+		if s.Paused {
+			fmt.Fprintln(w, "    paused: true")
+		}
 		writeVRRP(w, s.GetVrrp())
 	}
 }

@@ -88,7 +88,7 @@ It talks to any one coordinator: --server, else $HOLDFAST_SERVER, else those tha
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		t.statusCommand(), t.explainCommand(), t.vipCommand(), t.moveCommand(), t.drainCommand(), t.undrainCommand(),
-		t.pauseCommand(), t.resumeCommand(), t.membersCommand(), t.eventsCommand(), t.leaderCommand(), t.snapshotCommand(), t.drillCommand(), t.migrateCommand(), t.probeCommand(),
+		t.pauseCommand(), t.resumeCommand(), t.membersCommand(), t.eventsCommand(), t.leaderCommand(), t.snapshotCommand(), t.drillCommand(), t.importCommand(), t.migrateCommand(), t.probeCommand(),
 		t.keygenCommand(), t.versionCommand(), exitCodesTopic(),
 	)
 	return root

@@ -17,6 +17,7 @@ import (
 	"holdfast/vipagent/keepalived"
 	"holdfast/vipagent/linux"
 	"holdfast/vipagent/router"
+	"holdfast/vipagent/vrrp"
 )
 
 // Exit codes that keepalived has, too.
@@ -182,6 +183,11 @@ func (p *plain) run() int {
 	if len(c.OtherBlocks) > 0 {
 		p.log.Warn("not handled here, LVS is Keepalived's: run keepalived -C beside vipagent", "blocks", c.OtherBlocks)
 	}
+	for _, in := range c.Instances {
+		if !in.Accept && in.Priority != vrrp.PriorityOwner {
+			p.log.Warn("no_accept is not enforced: packets to the virtual addresses are taken", "instance", in.Name)
+		}
+	}
 	p.warn()
 	pids, err := p.pidFiles()
 	if err != nil {
@@ -208,6 +214,13 @@ func (p *plain) serve(c *keepalived.Config) error {
 	}
 	defer kernel.Close()
 	raisePriority(c.Global, p.log)
+	// The router knows what it is to have; what a killed process had for another
+	// configuration, the mark alone tells.
+	if n, err := kernel.SweepRoutes(); err != nil {
+		p.log.Warn("cannot remove what a former process left", "error", err)
+	} else if n > 0 {
+		p.log.Info("a former process left routes and rules: removed", "count", n)
+	}
 	host := newPlainHost(kernel)
 	defer host.close()
 	host.scripts.configure(c.Global)

@@ -10,18 +10,21 @@ import (
 	"holdfast/vipagent/linux"
 	"holdfast/vipagent/router"
 	"holdfast/vipagent/vip"
-	"holdfast/vipagent/vrrp"
 )
 
 // plainAddresses are the kernel's addresses.
 type plainAddresses struct{ kernel *linux.Kernel }
 
 func (a plainAddresses) Add(list []keepalived.Address) error {
-	return a.kernel.AddPlain(plainAddressesOf(list))
+	return a.kernel.AddPlain(ofKernel(list))
 }
 
 func (a plainAddresses) Remove(list []keepalived.Address) error {
-	return a.kernel.RemovePlain(plainAddressesOf(list))
+	return a.kernel.RemovePlain(ofKernel(list))
+}
+
+func (a plainAddresses) Clear(list []keepalived.Address) error {
+	return a.kernel.ClearPlain(ofKernel(list))
 }
 
 func (a plainAddresses) Announce(list []keepalived.Address) error {
@@ -33,7 +36,7 @@ func (a plainAddresses) Announce(list []keepalived.Address) error {
 }
 
 func (a plainAddresses) Left() ([]keepalived.Address, error) {
-	list, err := a.kernel.LeftPlain()
+	list, err := a.kernel.PlainAddresses()
 	out := make([]keepalived.Address, len(list))
 	for i, x := range list {
 		out[i] = keepalived.Address{Prefix: x.Prefix, Interface: x.Interface, Peer: x.Peer}
@@ -41,12 +44,12 @@ func (a plainAddresses) Left() ([]keepalived.Address, error) {
 	return out, err
 }
 
-func plainAddressesOf(list []keepalived.Address) []linux.PlainAddress {
+// ofKernel is a list of addresses in the kernel's terms.
+func ofKernel(list []keepalived.Address) []linux.PlainAddress {
 	out := make([]linux.PlainAddress, len(list))
 	for i, a := range list {
 		out[i] = linux.PlainAddress{
-			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: a.Scope,
-			Broadcast: a.Broadcast, Peer: a.Peer, Options: a.Options,
+			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: a.Scope, Broadcast: a.Broadcast, Peer: a.Peer, Options: a.Options,
 		}
 	}
 	return out
@@ -64,29 +67,29 @@ func (r plainRoutes) RemoveRule(x keepalived.Rule) error   { return r.kernel.Rem
 type plainMACs struct{ kernel *linux.Kernel }
 
 func (m plainMACs) Add(x router.MAC) error {
-	v := linux.VMACConfig{Name: x.Name, Parent: x.Parent, IPv6: x.IPv6, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode}
-	mac := vrrp.VirtualMAC(x.VRID, !x.IPv6)
-	v.MAC = mac[:]
-	if x.VMAC.MAC != "" {
-		text := x.VMAC.MAC
+	c := linux.VMACConfig{
+		Name: x.Name, Parent: x.Parent, IPVLAN: x.VMAC.IPVLAN, Mode: x.VMAC.Mode,
+		IPv6: x.IPv6, BothFamilies: x.BothFamilies, Source: x.Source,
+	}
+	if c.IPVLAN {
+		return m.kernel.AddVMAC(c)
+	}
+	c.MAC = linux.VirtualMAC(x.VRID, x.IPv6)
+	if text := x.VMAC.MAC; text != "" {
 		if strings.Count(text, ":") == 4 {
 			text += fmt.Sprintf(":%02x", x.VRID)
 		}
 		var err error
-		if v.MAC, err = net.ParseMAC(text); err != nil {
+		if c.MAC, err = net.ParseMAC(text); err != nil {
 			return fmt.Errorf("make interface %s: %w", x.Name, err)
 		}
 	}
-	if err := m.kernel.AddVMAC(v); err != nil {
-		return err
-	}
-	if a := x.VMAC.Address; a.IsValid() {
-		return m.kernel.AddPlain([]linux.PlainAddress{{Prefix: a, Interface: x.Name}})
-	}
-	return nil
+	return m.kernel.AddVMAC(c)
 }
 
 func (m plainMACs) Remove(name string) error { return m.kernel.RemoveVMAC(name) }
+
+func (m plainMACs) Left() ([]string, error) { return m.kernel.VMACs() }
 
 // plainSockets opens raw sockets.
 type plainSockets struct{ kernel *linux.Kernel }

@@ -2,10 +2,8 @@
 package compat
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,9 +24,8 @@ type verdict struct {
 	said string
 }
 
-// script runs in a network namespace with the interfaces that the files name, and
-// asks Keepalived about each file.
-const script = `
+// setUp makes the interfaces that the samples name.
+const setUp = `
 set -eu
 for i in 0 1; do
 	ip link add eth$i type veth peer name far$i
@@ -37,6 +34,10 @@ for i in 0 1; do
 done
 ip address add 10.0.0.1/24 dev eth0
 ip address add 10.0.1.1/24 dev eth1
+`
+
+// askScript asks Keepalived about each file.
+const askScript = setUp + `
 for f in "$@"; do
 	code=0
 	keepalived --config-test --config-id one --use-file "$f" >"$f.said" 2>&1 </dev/null || code=$?
@@ -47,22 +48,8 @@ done
 // ask runs Keepalived on copies of the files.
 func ask(t *testing.T, files []string) map[string]verdict {
 	t.Helper()
-	if _, err := exec.LookPath("keepalived"); err != nil {
-		t.Fatal("this test needs Keepalived: test/setup.sh keepalived:keepalived")
-	}
-	arguments := []string{"--net"}
-	if os.Getuid() != 0 {
-		arguments = append(arguments, "--user", "--map-root-user")
-	}
-	arguments = append(arguments, "sh", "-c", script, "sh")
-	cmd := exec.Command("unshare", append(arguments, files...)...)
-	var out, talk bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &talk
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("run keepalived: %v\n%s", err, talk.String())
-	}
 	verdicts := make(map[string]verdict)
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(inNamespace(t, askScript, files)) {
 		code, file, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.Atoi(code)
 		if err != nil {
@@ -81,22 +68,13 @@ func ask(t *testing.T, files []string) map[string]verdict {
 func copyFiles(t *testing.T) (files []string) {
 	t.Helper()
 	dir := t.TempDir()
-	names, err := filepath.Glob("testdata/*")
-	if err != nil {
+	const samples = "../../vipagent/keepalived/testdata"
+	if err := os.CopyFS(dir, os.DirFS(samples)); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, filepath.Base(name))
-		if err := os.WriteFile(file, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if filepath.Ext(name) == ".conf" {
-			files = append(files, file)
-		}
+	files, err := filepath.Glob(filepath.Join(dir, "*.conf"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return files
 }
@@ -110,7 +88,7 @@ func TestExitCodes(t *testing.T) {
 	for _, file := range files {
 		name := filepath.Base(file)
 		t.Run(strings.TrimSuffix(name, ".conf"), func(t *testing.T) {
-			_, ds := keepalived.Parse(disk{}, file, keepalived.Options{ConfigID: "one", PWD: filepath.Dir(file)})
+			_, ds := parse(file)
 			theirs, ours := verdicts[name], keepalived.ExitCode(ds)
 			d, differs := meant[strings.TrimSuffix(name, ".conf")]
 			switch {
@@ -139,5 +117,31 @@ type difference struct {
 }
 
 func differences() map[string]difference {
-	return map[string]difference{}
+	const (
+		noFile  = "Keepalived goes on without a file that is missing, empty or unreadable, and guards nothing: an error here"
+		later   = "keywords of Keepalived 2.3 and later, which 2.2 does not know"
+		host    = "whether an interface exists is for the agent to see when it runs, not for the reading of a file"
+		crashes = "Keepalived 2.2 crashes"
+	)
+	return map[string]difference{
+		"empty-file":               {0, 3, noFile},
+		"include-missing":          {0, 3, noFile},
+		"include-braces":           {0, 3, noFile},
+		"include-quoted":           {0, 3, noFile},
+		"includea-missing":         {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"includew-no-match":        {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"include-check-missing":    {6, 3, noFile + "; 6 is Keepalived's code for script security, too"},
+		"include-conditional":      {5, 0, "a file that is included on a conditional line is read twice by Keepalived 2.2, once by each of its processes' readers"},
+		"new-keywords":             {5, 0, later},
+		"unicast-no-interface":     {5, 0, "Keepalived 2.4 runs unicast without an interface, 2.2 does not"},
+		"interface-unknown":        {5, 0, host},
+		"vip-dev-unknown":          {5, 0, host},
+		"iptables":                 {5, 0, "Debian's Keepalived is built without iptables"},
+		"quote-open-script":        {139, 2, crashes},
+		"script-escape-end":        {139, 2, crashes},
+		"strict-unicast":           {0, 5, "Keepalived 2.2 looks for unicast in strict mode before it knows of the peers; 2.4 stops"},
+		"lvs-errors":               {5, 0, "what is within the blocks of LVS is not looked at"},
+		"globals-max-priority-bad": {5, 0, "values of keywords that are not handled are not looked at"},
+		"define-braces-spaces":     {5, 0, "Keepalived 2.2 mangles the line of a ${NAME } with a space"},
+	}
 }

@@ -19,7 +19,7 @@ const stopsVariable = "HOLDFAST_STOPS"
 // on half a second after its deadline, does not send one packet that claims an
 // address: the call that it had prepared comes too late to do harm.
 func TestStoppedBetweenCheckAndAct(t *testing.T) {
-	rounds, points := 1, []string{fault.Store, fault.Add, fault.Open, fault.Announce}
+	rounds, points := 1, []string{fault.Store, fault.Add, fault.Open, fault.Announce, fault.Advertise}
 	if n, err := strconv.Atoi(os.Getenv(stopsVariable)); err == nil {
 		rounds, points = n, fault.Names()
 	}
@@ -34,6 +34,10 @@ func TestStoppedBetweenCheckAndAct(t *testing.T) {
 	t.Cleanup(func() { check(t, asker.Close()) })
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
+			if point == fault.Advertise { // only what is shared with VRRP routers comes there
+				check(t, s.Cluster.Apply(ctx, vipFile(s.Cluster)+"    vrrp: {vrid: 51, version: 3, interval: 100ms}\n"))
+				defer func() { check(t, s.Cluster.Apply(ctx, vipFile(s.Cluster))) }()
+			}
 			silent := 0
 			for round := range rounds {
 				f, err := s.StopAt(ctx, point, 1+round%scenario.Passes(point))

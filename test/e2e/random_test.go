@@ -49,6 +49,9 @@ func TestRandomDrill(t *testing.T) {
 	o, err := g.Random(t.Context(), seed, length, drill.NewHistory(out, seed, plan, g.Weak))
 	check(t, err)
 	check(t, out.Close())
+	if o.NotCalm > 0 {
+		t.Errorf("seed %d: after %d of %d steps the cluster did not come to rest although every fault had been mended", seed, o.NotCalm, o.Steps)
+	}
 	for _, v := range o.Violations {
 		t.Errorf("seed %d: %s", seed, v)
 	}

@@ -175,7 +175,23 @@ func (h *Host) forget() error {
 			err = errors.Join(err, h.RemoveAddress(p.Addr()))
 		}
 	}
-	return errors.Join(err, h.SetLink(false), h.empty("/run/holdfast"), h.empty(bpfDir), h.flush())
+	return errors.Join(err, h.deleteMacvlans(), h.SetLink(false), h.empty("/run/holdfast"), h.empty(bpfDir), h.flush())
+}
+
+// deleteMacvlans deletes the interfaces of virtual routers.
+func (h *Host) deleteMacvlans() error {
+	links, err := h.ns.handle.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces of %s: %w", h.Name, err)
+	}
+	for _, link := range links {
+		if link.Type() == "macvlan" || link.Type() == "ipvlan" {
+			if err := h.ns.handle.LinkDel(link); err != nil {
+				return fmt.Errorf("delete %s on %s: %w", link.Attrs().Name, h.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // empty removes what is in a directory of the host's own: of its /run, or the

@@ -73,10 +73,7 @@ func (k *Keepalived) start(i int) error {
 	if err := os.WriteFile(file, []byte(k.config.text(h.Name, priority(i), fault)), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	p, err := h.Start(Command{Name: "keepalived", Path: k.config.Path, Args: []string{
-		"--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog", "--use-file", file,
-		"--pid", filepath.Join(h.Disk, "keepalived.pid"), "--vrrp_pid", filepath.Join(h.Disk, "vrrp.pid"),
-	}})
+	p, err := h.Start(Command{Name: "keepalived", Path: k.config.Path, Args: keepalivedArgs(h.Disk, file)})
 	if err != nil {
 		return err
 	}

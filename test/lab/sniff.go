@@ -136,28 +136,37 @@ func (n *Network) openSniffer(segment Segment, names map[string]string) (*sniffe
 		if err != nil {
 			return fmt.Errorf("open packet socket: %w", err)
 		}
-		filter := make([]unix.SockFilter, len(program))
-		for i, ins := range program {
-			filter[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
-		}
-		fprog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-		if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, fprog); err != nil {
-			return fmt.Errorf("attach filter: %w", err)
-		}
-		if err := prepare(s.fd); err != nil {
+		if err := errors.Join(attachFilter(s.fd, program), prepare(s.fd)); err != nil {
 			return err
 		}
 		promiscuous := unix.PacketMreq{Ifindex: int32(bridge.Attrs().Index), Type: unix.PACKET_MR_PROMISC}
 		if err := unix.SetsockoptPacketMreq(s.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &promiscuous); err != nil {
 			return fmt.Errorf("hear everybody: %w", err)
 		}
-		all := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
-		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: bridge.Attrs().Index})
+		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: everyProtocol(), Ifindex: bridge.Attrs().Index})
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open sniffer on segment %s: %w", segment, err), closeAll([]int{s.fd}))
 	}
 	return s, nil
+}
+
+func attachFilter(fd int, program []bpf.RawInstruction) error {
+	filter := make([]unix.SockFilter, len(program))
+	for i, ins := range program {
+		filter[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
+	}
+	fprog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, fprog); err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	return nil
+}
+
+// everyProtocol is ETH_P_ALL in the byte order of the wire, as packet sockets
+// take it.
+func everyProtocol() uint16 {
+	return binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
 }
 
 func (s *sniffer) run(stop *atomic.Bool) error {

@@ -3,6 +3,7 @@ package keepalived
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -157,6 +158,10 @@ func (r *addressReader) option(w word) bool {
 		}
 		a.Interface = v.text
 	case "scope":
+		if !isScope(v.text) {
+			r.warn(v.at, fmt.Sprintf("unknown scope %q: it is ignored", v.text))
+			return true
+		}
 		a.Scope = v.text
 	case "brd", "broadcast":
 		return r.broadcast(v)
@@ -176,6 +181,12 @@ func (r *addressReader) option(w word) bool {
 		a.Options = append(a.Options, "preferred_lft", v.text)
 	}
 	return true
+}
+
+// isScope says whether ip(8) knows a scope without further configuration.
+func isScope(s string) bool {
+	_, err := strconv.ParseUint(s, 0, 8)
+	return err == nil || slices.Contains([]string{"global", "nowhere", "host", "link", "site"}, s)
 }
 
 // broadcast reads an address, "+" for all ones in the host's part, or "-" for all

@@ -89,11 +89,16 @@ func orAt(p, other Position) Position {
 
 func (p *parser) nearestInstance(name string) string {
 	for _, d := range p.drafts {
-		if distance(strings.ToLower(d.Name), strings.ToLower(name), 2) <= 2 {
+		if isNear(d.Name, name) {
 			return fmt.Sprintf("did you mean %s?", d.Name)
 		}
 	}
 	return ""
+}
+
+// isNear says whether one name may be the other misspelt.
+func isNear(a, b string) bool {
+	return distance(strings.ToLower(a), strings.ToLower(b), 2) <= min(2, len(b)-1)
 }
 
 // completeMembers hands on what members and their group have in common.
@@ -110,8 +115,11 @@ func (p *parser) completeMembers(g *SyncGroup) {
 			d.Notify.Priorities = g.Notify.Priorities
 			d.set["notify_priority_changes"] = g.At
 		}
-		if !g.TrackingWeight {
-			p.noWeights(g, d)
+	}
+	if others > 0 {
+		// Unless all own their addresses, the group begins as Backup.
+		for _, m := range g.Members {
+			p.find(m).Active = false
 		}
 	}
 	if owners > 0 && others > 0 {
@@ -125,44 +133,106 @@ func (p *parser) completeMembers(g *SyncGroup) {
 	}
 }
 
-// noWeights drops what would change the priority of one member alone, which would let
-// the members of a group part.
-func (p *parser) noWeights(g *SyncGroup, d *draft) {
-	for _, list := range []*[]Track{&d.Interfaces, &d.Scripts, &d.Processes, &d.Files} {
-		*list = slices.DeleteFunc(*list, func(t Track) bool {
-			weighted := t.Set && t.Weight != 0 || !t.Set && p.ownWeight(list, d, t.Name) != 0
-			if weighted {
-				p.warn(t.At, "weight", fmt.Sprintf("%s is not tracked: vrrp_instance %s is in vrrp_sync_group %s, which allows no weights", t.Name, d.Name, g.Name),
-					"track it in the group, or say sync_group_tracking_weight there")
-			}
-			return weighted
-		})
+// dropWeights undoes weights that would change the priority of one member of a group
+// alone, which would let the members part, or that of an owner, which is always 255.
+func (p *parser) dropWeights() {
+	group := make(map[string]SyncGroup)
+	for _, g := range p.config.Groups {
+		for _, m := range g.Members {
+			group[m] = g
+		}
+	}
+	for _, d := range p.drafts {
+		g, in := group[d.Name]
+		switch {
+		case in && !g.TrackingWeight:
+			p.noWeights(d, fmt.Sprintf("vrrp_instance %s is in vrrp_sync_group %s", d.Name, g.Name), "track it in the group, or say sync_group_tracking_weight there", false)
+		case d.Priority == ownerPriority:
+			p.noWeights(d, fmt.Sprintf("vrrp_instance %s has priority %d, which does not change", d.Name, ownerPriority), "", true)
+		}
+	}
+	for i := range p.config.Groups {
+		g := &p.config.Groups[i]
+		if slices.ContainsFunc(g.Members, func(m string) bool { return p.find(m).Priority == ownerPriority }) {
+			p.noGroupWeights(g)
+		}
 	}
 }
 
-// ownWeight is what the tracked thing itself says.
-func (p *parser) ownWeight(list *[]Track, d *draft, name string) int {
-	switch list {
-	case &d.Scripts:
-		for _, s := range p.config.Scripts {
-			if s.Name == name {
-				return s.Weight
-			}
+// noWeights makes a weighted interface, and a file of weight 1, one whose fault puts
+// the instance into Fault, and drops other weighted things. Processes keep their
+// weight, as they do in Keepalived. An owner drops interfaces, too.
+func (p *parser) noWeights(d *draft, why, hint string, owner bool) {
+	plain := func(t *Track) {
+		p.warn(t.At, "weight", fmt.Sprintf("%s counts without its weight: %s", t.Name, why), hint)
+		t.Weight, t.Set, t.Reverse = 0, true, false
+	}
+	drop := func(t Track) bool {
+		p.warn(t.At, "weight", fmt.Sprintf("%s is not tracked, for it has a weight: %s", t.Name, why), hint)
+		return true
+	}
+	d.Interfaces = slices.DeleteFunc(d.Interfaces, func(t Track) bool { return owner && t.Weight != 0 && drop(t) })
+	for i := range d.Interfaces {
+		if d.Interfaces[i].Weight != 0 {
+			plain(&d.Interfaces[i])
 		}
-	case &d.Processes:
-		for _, t := range p.config.Processes {
-			if t.Name == name {
-				return t.Weight
-			}
+	}
+	d.Scripts = slices.DeleteFunc(d.Scripts, func(t Track) bool { return p.scriptWeight(t) != 0 && drop(t) })
+	d.Files = slices.DeleteFunc(d.Files, func(t Track) bool {
+		w := p.fileWeight(t)
+		return w != 0 && w != defaultFileWeight && drop(t)
+	})
+	for i := range d.Files {
+		if p.fileWeight(d.Files[i]) != 0 {
+			plain(&d.Files[i])
 		}
-	case &d.Files:
-		for _, f := range p.config.Files {
-			if f.Name == name {
-				return f.Weight
+	}
+}
+
+// noGroupWeights makes what a group with an owner tracks count without weight.
+func (p *parser) noGroupWeights(g *SyncGroup) {
+	plain := func(list []Track, weight func(Track) int) {
+		for i := range list {
+			if t := &list[i]; weight(*t) != 0 {
+				p.warn(t.At, "weight", fmt.Sprintf("%s counts without its weight: a member of vrrp_sync_group %s has priority %d", t.Name, g.Name, ownerPriority), "")
+				t.Weight, t.Set, t.Reverse = 0, true, false
 			}
 		}
 	}
-	return 0
+	plain(g.Interfaces, func(t Track) int { return t.Weight })
+	plain(g.Scripts, p.scriptWeight)
+	plain(g.Processes, p.processWeight)
+	plain(g.Files, p.fileWeight)
+}
+
+// scriptWeight is what a tracked script weighs.
+func (p *parser) scriptWeight(t Track) int {
+	for _, s := range p.config.Scripts {
+		if s.Name == t.Name && !t.Set {
+			return s.Weight
+		}
+	}
+	return t.Weight
+}
+
+// processWeight is what a tracked process weighs.
+func (p *parser) processWeight(t Track) int {
+	for _, s := range p.config.Processes {
+		if s.Name == t.Name && !t.Set {
+			return s.Weight
+		}
+	}
+	return t.Weight
+}
+
+// fileWeight is what a tracked file weighs.
+func (p *parser) fileWeight(t Track) int {
+	for _, f := range p.config.Files {
+		if f.Name == t.Name && !t.Set {
+			return f.Weight
+		}
+	}
+	return t.Weight
 }
 
 // completeTracking hands on the rest that depends on groups, and remarks on scripts

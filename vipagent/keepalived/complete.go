@@ -19,8 +19,10 @@ func (p *parser) complete() {
 	}
 	p.duplicateVRIDs()
 	p.completeGroups()
+	p.dropWeights()
 	for _, d := range p.drafts {
 		if !d.lost {
+			d.given = d.set
 			p.config.Instances = append(p.config.Instances, d.Instance)
 		}
 	}
@@ -322,7 +324,9 @@ func (p *parser) completeStrict(d *draft) {
 	if undo(d.HigherAdvert, "higher_prio_send_advert") {
 		d.HigherAdvert = false
 	}
-	if d.DownAdverts != defaultDownAdverts && undo(d.set.has("down_timer_adverts"), "down_timer_adverts") {
+	if d.DownAdverts != defaultDownAdverts {
+		at := orAt(d.set["down_timer_adverts"], p.set["vrrp_down_timer_adverts"])
+		p.warn(at, "down_timer_adverts", fmt.Sprintf("%d is used instead of down_timer_adverts: it is fixed in strict mode", defaultDownAdverts), "")
 		d.DownAdverts = defaultDownAdverts
 	}
 	if undo(d.set.has("garp_lower_prio_repeat") && d.GARP.LowerRepeat > 0, "garp_lower_prio_repeat") {

@@ -210,7 +210,12 @@ type Instance struct {
 	ReceiveBuffer    int
 	Debug            int
 	At               Position
+	given            settings
 }
+
+// Where is the place of a keyword of the instance; if it was not given, that of the
+// instance.
+func (i *Instance) Where(keyword string) Position { return orAt(i.given[keyword], i.At) }
 
 // GARP says how a takeover is announced.
 type GARP struct {

@@ -156,6 +156,9 @@ func (g *garpDefaults) complete(set settings) {
 	}
 	if !set.has("vrrp_garp_master_refresh_repeat") {
 		g.RefreshRepeat = 1
+		if g.min {
+			g.RefreshRepeat = 0
+		}
 	}
 	if !set.has("vrrp_garp_lower_prio_delay") {
 		g.LowerDelay = g.Delay

@@ -28,7 +28,7 @@ func (q *sequence) next(r *reader) (text, bool) {
 }
 
 // maxGenerated bounds the lines of one generator.
-const maxGenerated = 100_000
+const maxGenerated = 10_000
 
 // takeGenerator takes a line "~SEQ(var, start, step, end) text" or
 // "~LST(var, value, ...) text" in.

@@ -183,6 +183,7 @@ func setDefaultInterface(p *parser, s *statement) {
 func setGlobalDownAdverts(p *parser, s *statement) {
 	if n, ok := p.number(s, 1, 1, 100, "it is ignored"); ok {
 		p.downAdverts = n
+		p.set[s.kw.name] = s.at()
 	}
 }
 

@@ -37,6 +37,14 @@ func (b block) String() string {
 	return string(b)
 }
 
+// where says "in" a block, or "at" the top level.
+func (b block) where() string {
+	if b == topLevel {
+		return "at " + b.String()
+	}
+	return "in " + b.String()
+}
+
 // shape says what follows a keyword.
 type shape uint8
 

@@ -82,13 +82,14 @@ func globalUnhandled() []keyword {
 		"vrrp_cpu_affinity", "vrrp_rlimit_rttime", "vrrp_rlimit_rtime")...)
 	words = append(words, reported("firewall rules are not made this way: only the table's owner differs, not what is refused",
 		"vrrp_ipsets", "nftables_priority", "nftables_ifindex", "nftables_counters")...)
-	words = append(words, reported("gratuitous ARPs leave on the interface of the address alone",
-		"vrrp_garp_extra_if", "vrrp_vmac_garp_intvl")...)
 	words = append(words, reported("the interfaces of virtual MACs are named vrrp.VRID", "vmac_prefix", "vmac_addr_prefix")...)
 	words = append(words, reported("reload the agent to read the configuration again",
 		"reload_time_file", "reload_repeat", "reload_file")...)
 	words = append(words, reported("a configuration that means something else each time cannot be compared", "random_seed")...)
-	words = append(words, keyword{name: "process_names", reason: "there is one process, which keeps its name"},
+	words = append(words,
+		keyword{name: "vrrp_garp_extra_if", reason: "gratuitous ARPs leave on the interface of the address alone"},
+		keyword{name: "vrrp_vmac_garp_intvl", reason: "gratuitous ARPs leave on the interface of the address alone", obsolete: "vrrp_garp_extra_if"},
+		keyword{name: "process_names", reason: "there is one process, which keeps its name"},
 		keyword{name: "use_symlink_paths", reason: "programs are run by the path that is configured"},
 		keyword{name: "disable_local_igmp", reason: "the kernel's reports of 224.0.0.0/24 stay as they are set"},
 		keyword{name: "umask", reason: "the files that the agent makes have fixed modes"},

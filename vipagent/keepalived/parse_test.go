@@ -93,7 +93,7 @@ vrrp_instance B {
 		t.Fatalf("got %+v", c)
 	}
 	a, b := c.Instances[0], c.Instances[1]
-	if !a.Active || a.VRID != 51 || a.Priority != 150 || string(a.Password) != "secret" || a.Interval != time.Second || a.Version != 2 || a.GARP.Repeat != 2 || a.GARP.LowerRepeat != 2 || a.GARP.Delay != 5*time.Second {
+	if a.Active || a.VRID != 51 || a.Priority != 150 || string(a.Password) != "secret" || a.Interval != time.Second || a.Version != 2 || a.GARP.Repeat != 2 || a.GARP.LowerRepeat != 2 || a.GARP.Delay != 5*time.Second {
 		t.Errorf("A: %+v", a)
 	}
 	if len(a.Addresses) != 2 || a.Addresses[0].Label != "eth1:1" || a.Addresses[1].Prefix.String() != "192.0.2.11/32" {

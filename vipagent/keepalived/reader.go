@@ -84,7 +84,7 @@ func newFile(name string, content []byte, checks includeCheck) *file {
 func (r *reader) push(s source) { r.stack = append(r.stack, s) }
 
 // maxLines bounds the lines of a configuration: generators can be nested.
-const maxLines = 200_000
+const maxLines = 100_000
 
 // rawLine is the next line as it is written.
 func (r *reader) rawLine() (text, bool) {

@@ -59,12 +59,19 @@ func setScriptWeight(p *parser, s *statement) {
 // weight reads "weight N [reverse]".
 func (p *parser) weight(s *statement, most int, instead string) (n int, reverse bool) {
 	n, _ = p.number(s, 1, -most, most, instead)
-	if len(s.words) > 2 {
-		if reverse = s.arg(2) == "reverse"; !reverse {
-			p.warn(s.argAt(2), s.kw.name, fmt.Sprintf("unknown option %q of weight: it is ignored", s.arg(2)), "")
-		}
+	return n, p.reverse(s)
+}
+
+// reverse reads the option after a weight.
+func (p *parser) reverse(s *statement) bool {
+	switch s.arg(2) {
+	case "reverse":
+		return true
+	case "", "noreverse":
+	default:
+		p.warn(s.argAt(2), s.kw.name, fmt.Sprintf("unknown option %q of weight: it is ignored", s.arg(2)), "")
 	}
-	return n, reverse
+	return false
 }
 
 func setRise(p *parser, s *statement) { p.script.Rise = p.times(s) }
@@ -166,9 +173,12 @@ func setProcessDelay(p *parser, s *statement) {
 
 func setFullCommand(p *parser, _ *statement) { p.process.FullCommand = true }
 
+// defaultFileWeight is what the number in a tracked file is multiplied with.
+const defaultFileWeight = 1
+
 // setTrackFile reads track_file and vrrp_track_file at the top level.
 func setTrackFile(p *parser, s *statement) {
-	p.file = &TrackFile{Name: s.arg(1), Weight: 1, At: s.at()}
+	p.file = &TrackFile{Name: s.arg(1), Weight: defaultFileWeight, At: s.at()}
 	p.handleBody(s)
 	if p.file.Path == "" {
 		p.warn(s.at(), s.kw.name, fmt.Sprintf("track_file %s names no file: it is dropped", p.file.Name), "")
@@ -186,7 +196,15 @@ func setFilePath(p *parser, s *statement) {
 }
 
 func setFileWeight(p *parser, s *statement) {
-	p.file.Weight, p.file.Reverse = p.weight(s, 254, "it is ignored")
+	if p.file.Weight != defaultFileWeight {
+		p.warn(s.at(), s.kw.name, "weight is there already: this one is ignored", "")
+		return
+	}
+	n, ok := p.number(s, 1, -254, 254, "1 is used")
+	if !ok {
+		n = defaultFileWeight
+	}
+	p.file.Weight, p.file.Reverse = n, p.reverse(s)
 }
 
 // setInitFile reads init_file [VALUE] [overwrite].

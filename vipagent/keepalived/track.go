@@ -104,7 +104,7 @@ func (p *parser) nearestName(what tracked, name string) string {
 		}
 	}
 	for _, n := range names {
-		if distance(n, name, 2) <= 2 {
+		if isNear(n, name) {
 			return fmt.Sprintf("did you mean %s?", n)
 		}
 	}

@@ -201,15 +201,15 @@ func (p *parser) unclosed(at Position, name string) {
 // unknown remarks on a word that is no keyword here, and reads over its block.
 func (p *parser) unknown(in block, i item) {
 	name := i.words[0].text
-	d := Diagnostic{i.words[0].at, Warning, name, fmt.Sprintf("unknown keyword %q in %s", name, in), "", 5}
+	d := Diagnostic{i.words[0].at, Warning, name, fmt.Sprintf("unknown keyword %q %s", name, in.where()), "", 5}
 	near, blocks := p.language.nearest(in, name), p.language.elsewhere(name)
 	switch {
 	case len(blocks) == 1 && blocks[0] == topLevel.String():
-		d.Message = fmt.Sprintf("%s does not belong in %s but at the top level", name, in)
+		d.Message = fmt.Sprintf("%s does not belong %s but at the top level", name, in.where())
 		d.Hint = `is a "}" missing above?`
 		d.Severity = Error
 	case len(blocks) > 0:
-		d.Message = fmt.Sprintf("%s does not belong in %s but in %s", name, in, strings.Join(blocks, ", "))
+		d.Message = fmt.Sprintf("%s does not belong %s but in %s", name, in.where(), strings.Join(blocks, ", "))
 		d.Hint = "Keepalived ignores it here"
 	case strings.HasSuffix(name, ";") && p.language.find(in, strings.TrimRight(name, ";")) != nil:
 		d.Hint = "lines do not end with a semicolon"

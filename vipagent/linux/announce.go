@@ -119,6 +119,8 @@ func (k *Kernel) send(f frame) error {
 	}
 	err := ignoringEINTR(func() error { return unix.Sendto(k.sender, f.bytes, 0, sa) })
 	switch {
+	case errors.Is(err, unix.ENOBUFS):
+		return &SwallowedError{os.NewSyscallError("sendto", err)}
 	case errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("interface does not drain: %w", os.NewSyscallError("sendto", err))
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
@@ -126,6 +128,18 @@ func (k *Kernel) send(f frame) error {
 	}
 	return os.NewSyscallError("sendto", err)
 }
+
+// SwallowedError says that a frame was dropped on its way out of the host: by a
+// program or a filter on the interface, or by a queue that is full.
+type SwallowedError struct{ Err error }
+
+func (e *SwallowedError) Error() string { return "dropped on the way out: " + e.Err.Error() }
+
+// Unwrap returns the system call's error.
+func (e *SwallowedError) Unwrap() error { return e.Err }
+
+// Swallowed is how those know it who do not know this package.
+func (e *SwallowedError) Swallowed() bool { return true }
 
 // be16 returns the value whose memory is v in network byte order.
 func be16(v uint16) uint16 {

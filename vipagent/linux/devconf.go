@@ -31,7 +31,7 @@ type devconfValue struct {
 func (k *Kernel) setDevconf(index int, values ...devconfValue) error {
 	var conf []byte
 	for _, v := range values {
-		conf = appendNative32(conf, v.number, v.value)
+		conf = appendNative(conf, v.number, v.value)
 	}
 	body := linkBody(index)
 	body = appendNest(body, unix.IFLA_AF_SPEC, appendNest(nil, unix.AF_INET, appendNest(nil, iflaInetConf, conf)))

@@ -59,6 +59,15 @@
 // rules that let an address pass while its session's slot is in a timed set. Its
 // timeouts are relative, so it is weaker; it says how.
 //
+// # Plain mode
+//
+// Without a lease nothing ends an address, so that plain addresses are exactly as
+// configured, prefix length, label and flags: [PlainAddress]. They, routes and rules
+// bear [PlainProtocol], by which a new process knows what a killed one left, and by
+// which none of the host's is removed. Removing a primary IPv4 address turns
+// promote_secondaries on for that moment if others depend on it. An interface with a
+// virtual MAC ([Kernel.AddVMAC]) is known by its alias.
+//
 // # Network namespaces
 //
 // A [Kernel] belongs to the network namespace of the thread that called [Open].

@@ -451,6 +451,70 @@ func TestFenceWithoutTCX(t *testing.T) {
 	}
 }
 
+// A fence of before whose filters were left on an interface, with maps that nobody
+// has any more, would refuse for ever what it guarded last.
+func TestFenceTakesOldFiltersAway(t *testing.T) {
+	if !mayBPF() {
+		return // see TestFence
+	}
+	p := newFencedPair(t)
+	var err error
+	p.raise()
+	p.holder.do(func() {
+		for _, port := range p.fence.ports { // as if its process had ended
+			port.detach()
+			err = errors.Join(err, p.fence.attachClassic(port))
+		}
+		err = errors.Join(err, removePins(p.fence.dir))
+	})
+	p.want("guarded by the old one", false)
+	p.holder.do(func() {
+		var f *Fence
+		if f, err = OpenFence(p.kernel, FenceConfig{Dir: p.dir}); err == nil {
+			p.t.Cleanup(func() { p.holder.do(f.Close) })
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.want("the new one guards nothing", true)
+}
+
+// A kernel that has had TCX is not taken for one that has none because something
+// ran out.
+func TestFenceStaysWithTCX(t *testing.T) {
+	if !mayBPF() {
+		return // see TestFence
+	}
+	p := newFencedPair(t)
+	var err error
+	p.holder.do(func() {
+		for _, port := range p.fence.ports {
+			port.detach()
+		}
+		var old unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: old.Max}); err != nil {
+			t.Error(err)
+			return
+		}
+		err = p.fence.Check()
+	})
+	if err == nil || p.fence.classic {
+		t.Errorf("without descriptors: %v, the classic way: %v", err, p.fence.classic)
+	}
+	p.holder.do(func() { err = p.fence.Check() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.raise()
+	p.want("guarded", false)
+}
+
 // aheadEnv says that the test runs in a time namespace.
 const aheadEnv = "HOLDFAST_TEST_AHEAD"
 

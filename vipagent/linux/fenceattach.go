@@ -175,10 +175,11 @@ func (f *Fence) attach(l netlink.Link) error {
 		err := f.attachTCX(p)
 		if err == nil {
 			f.ports[p.index] = p
-			return f.prove(p, a)
+			return errors.Join(f.kernel.removeFilters(p.index), f.prove(p, a))
 		}
 		p.close()
-		if !errors.Is(err, ebpf.ErrNotSupported) || len(f.ports) > 0 {
+		// The library says so too when it cannot find out, for want of memory say.
+		if !errors.Is(err, ebpf.ErrNotSupported) || !beforeTCX() {
 			return err
 		}
 		f.logger.Info("no TCX in this kernel: the fence uses clsact")
@@ -340,15 +341,34 @@ func (k *Kernel) removeClassic() error {
 	}
 	var errs []error
 	for _, l := range list {
-		for _, parent := range classicParents() {
-			b, err := k.classicFilter(l.Attrs().Index, parent)
-			if err == nil && b != nil {
-				b.LinkIndex, b.Parent = l.Attrs().Index, parent
-				errs = append(errs, k.links.FilterDel(b))
-			}
+		errs = append(errs, k.removeFilters(l.Attrs().Index))
+	}
+	return errors.Join(errs...)
+}
+
+// removeFilters takes our filters off an interface. One that was left there has maps
+// that nobody may have any more: it would refuse for ever what it guarded last.
+func (k *Kernel) removeFilters(index int) error {
+	var errs []error
+	for _, parent := range classicParents() {
+		b, err := k.classicFilter(index, parent)
+		if err == nil && b != nil {
+			b.LinkIndex, b.Parent = index, parent
+			errs = append(errs, k.links.FilterDel(b))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// beforeTCX says whether the kernel is older than TCX (Linux 6.6).
+func beforeTCX() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var major, minor int
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major < 6 || major == 6 && minor < 6)
 }
 
 // removePins takes the fence away: links first, so that no program is left

@@ -122,10 +122,12 @@ type Kernel struct {
 	mark        byte // Protocol; a test takes it away, as an old kernel does
 	watchBuffer int  // receive buffer of watches in bytes; 0 = as large as may be
 
-	vmacs   sync.Mutex // held by AddVMAC and RemoveVMAC; before change
-	change  sync.Mutex // held while addresses are changed
+	change  sync.Mutex // held by Add, Refresh and Remove
 	writes  *conn
 	marking bool // an added address was seen to bear our mark; guarded by change
+	// unmarked are plain addresses that this process added to a kernel that keeps no
+	// marks; guarded by change.
+	unmarked map[plainPlace]bool
 }
 
 // Open opens the sockets in the network namespace of the calling thread. It

@@ -1,215 +1,197 @@
 package linux
 
 import (
-	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strconv"
+	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"holdfast/vipagent/vip"
 )
 
-// PlainProtocol marks what plain mode adds: it is the address protocol (IFA_PROTO) of
-// its addresses, and the protocol of its routes and rules. It is not [Protocol], as an
-// agent of the quorum sweeps what bears its own mark, and may run on the same host; nor
-// is it Keepalived's number of routes (18), which a Keepalived beside us may use. "ip
-// address show proto 0x49" and "ip route show proto 73" list what bears it. Kernels
-// before Linux 5.18 do not keep it for addresses: nothing is then found to be left.
+// PlainProtocol is the address protocol number (IFA_PROTO) that marks the addresses
+// of plain mode. It differs from [Protocol], so that neither mode touches what the
+// other made, and from Keepalived's 18.
 const PlainProtocol = 0x49
 
-// PlainAddress is an address as keepalived.conf describes it. It has the prefix length
-// that is configured, and no lifetime.
+// PlainAddress is an address of plain mode: no lease ends it, and it is exactly as
+// configured.
 type PlainAddress struct {
-	Prefix    netip.Prefix
+	Prefix    netip.Prefix // the address and its length; with a Peer, the peer's length
 	Interface string
-	Label     string // IPv4 only
-	Scope     string // as ip(8) names it, or a number; "" = global; IPv4 only
-	Broadcast netip.Addr
-	Peer      netip.Prefix // zero = none; otherwise its prefix length counts
-	// Options are home, mngtmpaddr, noprefixroute, autojoin, -nodad, and preferred_lft
-	// with its value (seconds, or forever) as the next element. use_vmac says where the
-	// address goes, which Interface tells already.
+	Label     string     // IPv4; "" = the interface's name
+	Scope     string     // IPv4: global, site, link, host, nowhere or a number; "" = global
+	Broadcast netip.Addr // IPv4; zero = none
+	Peer      netip.Prefix
+	// Options are words of ip(8): home, mngtmpaddr, nodad, -nodad, noprefixroute,
+	// autojoin, preferred_lft SECONDS (or forever). An IPv6 address is not probed
+	// (nodad) unless -nodad is there, and with a length of 128 its preferred lifetime
+	// is 0, unless another one is there: see doc.go. "use_vmac" says nothing here:
+	// Interface is the one that is meant.
 	Options []string
 }
 
-// String returns the address as messages have it.
-func (a PlainAddress) String() string { return a.Prefix.String() + " on " + a.Interface }
+// String returns "10.0.0.5/24 on eth0".
+func (a PlainAddress) String() string { return fmt.Sprintf("%s on %s", a.Prefix, a.Interface) }
 
-func (a PlainAddress) ip() netip.Addr { return a.Prefix.Addr().Unmap().WithZone("") }
-
-// onLink is what the kernel has as IFA_ADDRESS, and its prefix length.
-func (a PlainAddress) onLink() (netip.Addr, int) {
-	if a.Peer.IsValid() {
-		return a.Peer.Addr().Unmap().WithZone(""), a.Peer.Bits()
-	}
-	return a.ip(), a.Prefix.Bits()
+// plainPlace is where an address is.
+type plainPlace struct {
+	index int
+	ip    netip.Addr
+	bits  int
 }
 
-// AddPlain brings addresses up. One that is there with the same prefix length is taken
-// as it is, whoever added it. The error joins one for each that failed; all others were
-// added.
+func (r record) place() plainPlace { return plainPlace{r.index, r.ip, r.bits} }
+
+func (a PlainAddress) place(index int) plainPlace {
+	return plainPlace{index, plain(a.Prefix.Addr()), a.bits()}
+}
+
+func (a PlainAddress) bits() int {
+	if a.Peer.IsValid() {
+		return a.Peer.Bits()
+	}
+	return a.Prefix.Bits()
+}
+
+// AddPlain brings the addresses up. One that is up is taken as it is, whoever made
+// it. The error joins one for each address that failed; all else was added.
 func (k *Kernel) AddPlain(addresses []PlainAddress) error {
 	k.change.Lock()
 	defer k.change.Unlock()
+	indexes := k.indexes(addresses)
+	mark := byte(PlainProtocol)
+	if k.mark == 0 {
+		mark = 0
+	}
 	var errs []error
-	var v4, v6 []plainRequest
+	var requests []message
+	var of []PlainAddress
 	for _, a := range addresses {
-		index, err := k.indexOf(a.Interface)
-		var body []byte
-		if err == nil {
-			body, err = encodePlain(a, index)
+		index, ok := indexes[a.Interface]
+		if !ok {
+			errs = append(errs, fmt.Errorf("add %s: %w", a, ErrNoInterface))
+			continue
 		}
+		m, err := encodePlain(a, index, mark)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("add address %v: %w", a, err))
+			errs = append(errs, fmt.Errorf("add %s: %w", a, err))
 			continue
 		}
-		r := plainRequest{a, message{kind: unix.RTM_NEWADDR, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: body}}
-		if a.ip().Is4() {
-			v4 = append(v4, r)
-		} else {
-			v6 = append(v6, r)
+		requests, of = append(requests, m), append(of, a)
+	}
+	var added []plainPlace
+	for i, err := range k.writes.do(requests, batchSize) {
+		switch {
+		case err == nil:
+			added = append(added, of[i].place(indexes[of[i].Interface]))
+		case errors.Is(err, unix.EEXIST):
+		case errors.Is(err, unix.EACCES) && of[i].Prefix.Addr().Is6():
+			errs = append(errs, fmt.Errorf("add %s: %w (net.ipv6.conf.%s.disable_ipv6): %w", of[i], ErrIPv6Off, of[i].Interface, err))
+		default:
+			errs = append(errs, fmt.Errorf("add %s: %w", of[i], err))
 		}
 	}
-	// IPv6 one by one: the kernel takes several times as long for a batch.
-	errs = append(errs, k.doPlain("add", v4, batchSize, unix.EEXIST)...)
-	errs = append(errs, k.doPlain("add", v6, 1, unix.EEXIST)...)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.noteUnmarked(added))...)
 }
 
-type plainRequest struct {
-	address PlainAddress
-	message message
-}
-
-// doPlain sends the requests; an error with one of the numbers fine counts as success.
-func (k *Kernel) doPlain(verb string, requests []plainRequest, per int, fine ...error) []error {
-	msgs := make([]message, len(requests))
-	for i, r := range requests {
-		msgs[i] = r.message
+// noteUnmarked remembers added addresses whose mark the kernel does not keep (before
+// Linux 5.18): this process alone knows them.
+func (k *Kernel) noteUnmarked(added []plainPlace) error {
+	if k.marking || len(added) == 0 {
+		return nil
 	}
-	var errs []error
-	for i, err := range k.writes.do(msgs, per) {
-		if err == nil || slices.ContainsFunc(fine, func(f error) bool { return errors.Is(err, f) }) {
-			continue
+	records, err := dumpAddresses(k.writes)
+	if err != nil {
+		return err
+	}
+	marked := make(map[plainPlace]byte, len(records))
+	for _, r := range records {
+		marked[r.place()] = r.protocol
+	}
+	for _, p := range added {
+		switch protocol, there := marked[p]; {
+		case there && protocol == PlainProtocol:
+			k.marking = true
+		case there && protocol == 0:
+			if k.unmarked == nil {
+				k.unmarked = make(map[plainPlace]bool)
+			}
+			k.unmarked[p] = true
 		}
-		a := requests[i].address
-		errs = append(errs, fmt.Errorf("%s address %v: %w", verb, a, explain(vip.Address{Prefix: a.Prefix, Interface: a.Interface}, err)))
 	}
-	return errs
+	return nil
 }
 
-// RemovePlain takes addresses down, whoever brought them up: a VIP that stays on a host
-// in state Backup is up twice. One that is not there with that prefix length is fine, and
-// so is one whose interface is gone. No other address goes with them: where a primary
-// one goes, its secondaries are promoted.
+// RemovePlain takes the addresses down. One that is not there, whose interface is not
+// there, or that others made is passed over. Other addresses of the same subnets stay
+// up, whether secondaries are promoted on this host or not. The error joins one for
+// each address that failed.
 func (k *Kernel) RemovePlain(addresses []PlainAddress) error {
+	return k.removePlain(addresses, func(r record) bool {
+		return r.protocol == PlainProtocol || r.protocol == 0 && k.unmarked[r.place()]
+	})
+}
+
+// ClearPlain takes the addresses down whoever made them, as long as length and
+// interface are the same: a Keepalived that was killed leaves them without a mark. Those
+// that hang on a lease ([Protocol]) stay.
+func (k *Kernel) ClearPlain(addresses []PlainAddress) error {
+	return k.removePlain(addresses, func(r record) bool { return !r.ours() })
+}
+
+func (k *Kernel) removePlain(addresses []PlainAddress, mine func(record) bool) error {
 	k.change.Lock()
 	defer k.change.Unlock()
 	records, err := dumpAddresses(k.writes)
 	if err != nil {
 		return fmt.Errorf("remove addresses: %w", err)
 	}
-	var errs []error
-	var doomed []doomedAddress
+	indexes := k.indexes(addresses)
+	names := make(map[int]string)
+	wanted := make(map[plainPlace]bool)
 	for _, a := range addresses {
-		index, err := k.indexOf(a.Interface)
+		if index, ok := indexes[a.Interface]; ok {
+			wanted[a.place(index)], names[index] = true, a.Interface
+		}
+	}
+	var doomed, others []record
+	for _, r := range records {
+		if wanted[r.place()] && mine(r) {
+			doomed = append(doomed, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	var errs []error
+	for index := range dependent(doomed, others) {
+		restore, err := promoteSecondaries(names[index])
 		if err != nil {
-			if !errors.Is(err, ErrNoInterface) {
-				errs = append(errs, fmt.Errorf("remove address %v: %w", a, err))
-			}
+			errs = append(errs, fmt.Errorf("keep the other addresses on %s: %w", names[index], err))
 			continue
 		}
-		peer, bits := a.onLink()
-		for _, r := range records {
-			if r.index == index && r.ip == a.ip() && r.bits == bits && (r.ip.Is6() || r.subnet.Contains(peer)) {
-				doomed = append(doomed, doomedAddress{a, r})
-			}
+		defer restore()
+	}
+	messages := make([]message, len(doomed))
+	for i, r := range doomed {
+		messages[i] = encodeRemovePlain(r)
+	}
+	for i, err := range k.writes.do(messages, batchSize) {
+		switch {
+		case err == nil, errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
+			delete(k.unmarked, doomed[i].place())
+		default:
+			errs = append(errs, fmt.Errorf("remove %s on %s: %w", doomed[i].prefix(), names[doomed[i].index], err))
 		}
 	}
-	// Secondaries first: they would go with their primary, or be promoted for nothing.
-	slices.SortStableFunc(doomed, func(x, y doomedAddress) int { return cmp.Compare(x.order(), y.order()) })
-	restore := k.promoteSecondaries(widowed(doomed, records))
-	requests := make([]plainRequest, len(doomed))
-	for i, d := range doomed {
-		requests[i] = plainRequest{d.address, encodeRemovePlain(d.address, d.record.index)}
-	}
-	errs = append(errs, k.doPlain("remove", requests, batchSize, unix.EADDRNOTAVAIL, unix.ENODEV)...)
-	restore()
 	return errors.Join(errs...)
 }
 
-// doomedAddress is an address to remove, and the kernel's record of it.
-type doomedAddress struct {
-	address PlainAddress
-	record  record
-}
-
-func (d doomedAddress) order() int {
-	if d.record.secondary() {
-		return 0
-	}
-	return 1
-}
-
-// secondary reports whether the address goes when the first of its subnet goes.
-func (r record) secondary() bool {
-	return r.ip.Is4() && r.flags&unix.IFA_F_SECONDARY != 0 // the same bit means "temporary" for IPv6
-}
-
-// widowed returns the interfaces on which a primary address goes, but not all of its
-// secondaries.
-func widowed(doomed []doomedAddress, records []record) []int {
-	var out []int
-	goes := func(r record) bool {
-		return slices.ContainsFunc(doomed, func(d doomedAddress) bool {
-			return d.record.index == r.index && d.record.ip == r.ip && d.record.subnet == r.subnet
-		})
-	}
-	for _, d := range doomed {
-		if !d.record.ip.Is4() || d.record.secondary() || slices.Contains(out, d.record.index) {
-			continue
-		}
-		for _, r := range records {
-			if r.index == d.record.index && r.secondary() && r.subnet == d.record.subnet && !goes(r) {
-				out = append(out, r.index)
-				break
-			}
-		}
-	}
-	return out
-}
-
-// promoteSecondaries makes interfaces keep secondary addresses when their primary goes,
-// until restore is called.
-func (k *Kernel) promoteSecondaries(indexes []int) (restore func()) {
-	var changed []int
-	for _, i := range indexes {
-		old, err := k.devconf(i, devconfPromoteSecondaries)
-		if err == nil && old == 0 {
-			err = k.setDevconf(i, devconfValue{devconfPromoteSecondaries, 1})
-			changed = append(changed, i)
-		}
-		if err != nil {
-			k.logger.Warn("cannot keep secondary addresses", "index", i, "error", err)
-		}
-	}
-	return func() {
-		for _, i := range changed {
-			if err := k.setDevconf(i, devconfValue{devconfPromoteSecondaries, 0}); err != nil {
-				k.logger.Warn("cannot set promote_secondaries back", "index", i, "error", err)
-			}
-		}
-	}
-}
-
-// LeftPlain returns the addresses that bear the mark of plain mode, with what
-// [Kernel.RemovePlain] needs to know of them.
-func (k *Kernel) LeftPlain() ([]PlainAddress, error) {
+// PlainAddresses returns the addresses that bear the mark of plain mode, on kernels
+// that keep it: at the start, those that a killed process left. Prefix and Interface
+// are filled in; that is enough for [Kernel.RemovePlain].
+func (k *Kernel) PlainAddresses() ([]PlainAddress, error) {
 	records, err := dumpAddresses(k.reads)
 	if err != nil {
 		return nil, err
@@ -220,132 +202,79 @@ func (k *Kernel) LeftPlain() ([]PlainAddress, error) {
 	}
 	var out []PlainAddress
 	for _, r := range records {
-		name, ok := names[r.index]
-		if !ok || r.protocol != PlainProtocol {
-			continue
+		if name, ok := names[r.index]; ok && r.protocol == PlainProtocol {
+			out = append(out, PlainAddress{Prefix: r.prefix(), Interface: name})
 		}
-		a := PlainAddress{Prefix: r.prefix(), Interface: name}
-		if !r.subnet.Contains(r.ip) {
-			a.Peer = r.subnet
-		}
-		out = append(out, a)
 	}
 	return out, nil
 }
 
-// indexOf finds an interface, or returns [ErrNoInterface].
-func (k *Kernel) indexOf(name string) (int, error) {
-	i, err := k.Interface(name)
-	return i.Index, err
+// indexes finds the interfaces that are there.
+func (k *Kernel) indexes(addresses []PlainAddress) map[string]int {
+	out := make(map[string]int)
+	for _, a := range addresses {
+		if _, ok := out[a.Interface]; ok {
+			continue
+		}
+		if link, err := k.links.LinkByName(a.Interface); err == nil {
+			out[a.Interface] = link.Attrs().Index
+		}
+	}
+	return out
 }
 
-// encodePlain makes the body of RTM_NEWADDR.
-func encodePlain(a PlainAddress, index int) ([]byte, error) {
-	o, err := a.options()
+// dependent returns the interfaces on which others of the same subnet, which stay,
+// would go with a primary IPv4 address that is removed.
+func dependent(doomed, others []record) map[int]bool {
+	out := make(map[int]bool)
+	for _, d := range doomed {
+		if d.ip.Is6() || d.flags&unix.IFA_F_SECONDARY != 0 {
+			continue
+		}
+		for _, o := range others {
+			if o.index == d.index && o.ip.Is4() && o.flags&unix.IFA_F_SECONDARY != 0 && o.subnet == d.subnet {
+				out[d.index] = true
+			}
+		}
+	}
+	return out
+}
+
+// promoteSecondaries makes the kernel keep the secondaries of a primary that goes,
+// until restore is called.
+func promoteSecondaries(name string) (restore func(), err error) {
+	path := "/proc/sys/net/ipv4/conf/" + name + "/promote_secondaries"
+	before, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	scope := uint32(unix.RT_SCOPE_UNIVERSE)
-	if a.Scope != "" && a.ip().Is4() { // the kernel knows the scope of an IPv6 address
-		if scope, err = systemNames().number(nameScope, a.Scope); err != nil {
-			return nil, err
-		}
+	if strings.TrimSpace(string(before)) != "0" {
+		return func() {}, nil
 	}
-	b := plainBody(a, index, byte(scope))
-	if a.ip().Is4() {
-		// None by default, as with Keepalived and ip(8). A peer needs none.
-		if a.Broadcast.IsValid() && !a.Peer.IsValid() {
-			b = appendAttr(b, unix.IFA_BROADCAST, a.Broadcast.Unmap().AsSlice())
-		}
-		if a.Label != "" {
-			b = appendAttr(b, unix.IFA_LABEL, append([]byte(a.Label), 0))
-		}
+	if err := os.WriteFile(path, []byte("1"), 0); err != nil {
+		return nil, err
 	}
-	b = appendNative32(b, unix.IFA_FLAGS, o.flags)
-	var cache [16]byte
-	binary.NativeEndian.PutUint32(cache[0:], o.preferred)
-	binary.NativeEndian.PutUint32(cache[4:], foreverSeconds)
-	b = appendAttr(b, unix.IFA_CACHEINFO, cache[:])
-	return appendAttr(b, ifaProto, []byte{PlainProtocol}), nil
+	return func() { _ = os.WriteFile(path, before, 0) }, nil
 }
 
-// encodeRemovePlain leaves out the label: the kernel would ask that it be the same.
-func encodeRemovePlain(a PlainAddress, index int) message {
-	return message{kind: unix.RTM_DELADDR, body: plainBody(a, index, 0)}
-}
-
-func plainBody(a PlainAddress, index int, scope byte) []byte {
-	onLink, bits := a.onLink()
-	family := byte(unix.AF_INET)
-	if a.ip().Is6() {
-		family = unix.AF_INET6
-	}
-	b := make([]byte, 0, 128)
-	b = append(b, family, byte(bits), 0, scope)
-	b = binary.NativeEndian.AppendUint32(b, uint32(index))
-	b = appendAttr(b, unix.IFA_LOCAL, a.ip().AsSlice())
-	return appendAttr(b, unix.IFA_ADDRESS, onLink.AsSlice())
-}
-
-func appendNative32(b []byte, kind uint16, v uint32) []byte {
-	return appendAttr(b, kind, binary.NativeEndian.AppendUint32(nil, v))
-}
-
-// plainOptions are the options of an address as the kernel takes them.
-type plainOptions struct {
-	flags     uint32 // IFA_F_*
-	preferred uint32 // seconds
-}
-
-// options reads the options. An IPv6 address skips duplicate address detection, so that
-// it serves at once, and a /128 is never chosen as a source address, because it would
-// win against the host's own; both as Keepalived has it.
-func (a PlainAddress) options() (plainOptions, error) {
-	o := plainOptions{preferred: foreverSeconds}
-	if a.ip().Is6() {
-		o.flags = unix.IFA_F_NODAD
-		if _, bits := a.onLink(); bits == 128 {
-			o.preferred = 0
-		}
-	}
-	for i := 0; i < len(a.Options); i++ {
-		switch word := a.Options[i]; word {
-		case "home":
-			o.flags |= unix.IFA_F_HOMEADDRESS
-		case "mngtmpaddr":
-			o.flags |= unix.IFA_F_MANAGETEMPADDR
-		case "noprefixroute":
-			o.flags |= unix.IFA_F_NOPREFIXROUTE
-		case "autojoin":
-			o.flags |= unix.IFA_F_MCAUTOJOIN
-		case "-nodad":
-			o.flags &^= unix.IFA_F_NODAD
-		case "use_vmac":
-		case "preferred_lft":
-			if i++; i == len(a.Options) {
-				return o, fmt.Errorf("%s lacks its value", word)
-			}
-			n, err := preferredSeconds(a.Options[i])
-			if err != nil {
-				return o, err
-			}
-			if a.ip().Is6() { // Keepalived heeds it for IPv6 only
-				o.preferred = n
-			}
-		default:
-			return o, fmt.Errorf("unknown option %q", word)
-		}
-	}
-	return o, nil
-}
-
-func preferredSeconds(text string) (uint32, error) {
-	if text == "forever" {
-		return foreverSeconds, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 32)
+// PromoteSecondaries sets what happens to the secondary IPv4 addresses of an interface
+// when somebody removes their primary: with on, one of them becomes primary; else they
+// all go. It returns how it was.
+func (k *Kernel) PromoteSecondaries(iface string, on bool) (was bool, err error) {
+	path := "/proc/sys/net/ipv4/conf/" + iface + "/promote_secondaries"
+	before, err := os.ReadFile(path)
 	if err != nil {
-		return 0, fmt.Errorf("preferred_lft %q is no number of seconds", text)
+		return false, fmt.Errorf("promote secondaries on %s: %w", iface, err)
 	}
-	return uint32(n), nil
+	was = strings.TrimSpace(string(before)) != "0"
+	value := "0"
+	if on {
+		value = "1"
+	}
+	if was != on {
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return was, fmt.Errorf("promote secondaries on %s: %w", iface, err)
+		}
+	}
+	return was, nil
 }

@@ -1,199 +1,155 @@
 package linux
 
 import (
-	"errors"
-	"net"
+	"fmt"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// ip runs ip(8) in the namespace and returns what it prints.
-func (h *host) ip(args ...string) string {
+// run runs a program on the host.
+func (h *host) run(args ...string) string {
 	h.t.Helper()
 	var out []byte
 	var err error
-	h.do(func() { out, err = exec.Command("ip", args...).CombinedOutput() })
+	h.do(func() { out, err = exec.Command(args[0], args[1:]...).CombinedOutput() })
 	if err != nil {
-		h.t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+		h.t.Fatalf("%v: %v: %s", args, err, out)
 	}
 	return string(out)
 }
 
-// inside runs a method of a kernel in its namespace.
-func (h *host) inside(f func() error) {
-	h.t.Helper()
-	var err error
-	h.do(func() { err = f() })
-	h.must(err)
-}
-
-// squeeze makes one space of each gap.
-func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// lines returns the lines without gaps.
-func lines(s string) (out []string) {
-	for line := range strings.Lines(s) {
-		if l := squeeze(line); l != "" {
-			out = append(out, l)
-		}
+// plainOf reads "10.0.0.5/24 eth0 options...".
+func plainOf(list ...string) []PlainAddress {
+	var out []PlainAddress
+	for _, s := range list {
+		words := strings.Fields(s)
+		out = append(out, PlainAddress{Prefix: netip.MustParsePrefix(words[0]), Interface: words[1], Options: words[2:]})
 	}
 	return out
 }
 
-func plainHost(t *testing.T) (*host, *Kernel) {
-	t.Helper()
+func TestPlainAddressesAreAsConfigured(t *testing.T) {
 	h, _ := pair(t)
-	return h, h.kernel()
+	k := h.kernel()
+	labelled := PlainAddress{Prefix: netip.MustParsePrefix("10.0.1.5/24"), Interface: "eth0", Label: "eth0:1", Scope: "link", Broadcast: netip.MustParseAddr("10.0.1.255")}
+	peer := PlainAddress{Prefix: netip.MustParsePrefix("10.0.2.5/30"), Interface: "eth0", Peer: netip.MustParsePrefix("10.0.3.6/30")}
+	list := append(plainOf("10.0.0.5/24 eth0", "10.0.0.6/24 eth0 noprefixroute", "2001:db8::5/64 eth0",
+		"2001:db8::6/128 eth0", "2001:db8::7/128 eth0 preferred_lft forever home", "2001:db8::8/64 eth0 preferred_lft 100 -nodad"), labelled, peer)
+	var err error
+	h.do(func() { err = k.AddPlain(list) })
+	h.must(err)
+	out := h.run("ip", "-N", "addr", "show", "dev", "eth0")
+	for _, want := range []string{
+		"inet 10.0.0.5/24 scope 0 eth0",
+		"inet 10.0.0.6/24 scope 0 secondary noprefixroute eth0",
+		"inet 10.0.1.5/24 brd 10.0.1.255 scope 253 eth0:1",
+		"inet 10.0.2.5 peer 10.0.3.6/30 scope 0 eth0",
+		"inet6 2001:db8::5/64 scope 0 nodad \n       valid_lft forever preferred_lft forever",
+		"inet6 2001:db8::6/128 scope 0 nodad deprecated \n       valid_lft forever preferred_lft 0sec",
+		"inet6 2001:db8::7/128 scope 0 nodad home \n       valid_lft forever preferred_lft forever",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("there is no %q in\n%s", want, out)
+		}
+	}
+	if !strings.Contains(out, "preferred_lft 100sec") && !strings.Contains(out, "preferred_lft 99sec") {
+		t.Errorf("no preferred lifetime of 100 s in\n%s", out)
+	}
+	h.do(func() { err = k.AddPlain(list) })
+	if err != nil {
+		t.Errorf("added a second time: %v", err)
+	}
+	var left []PlainAddress
+	h.do(func() { left, err = k.PlainAddresses() })
+	h.must(err)
+	if len(left) != len(list) {
+		t.Errorf("left %v, added %v", left, list)
+	}
+	h.do(func() { err = k.RemovePlain(left) })
+	h.must(err)
+	if out := h.run("ip", "addr", "show", "dev", "eth0"); strings.Contains(out, "inet 10.0.") || strings.Contains(out, "2001:db8::") {
+		t.Errorf("after the removal:\n%s", out)
+	}
+	h.do(func() { err = k.RemovePlain(list) })
+	if err != nil {
+		t.Errorf("removed a second time: %v", err)
+	}
 }
 
-func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+// A primary goes; its secondaries are the host's and another virtual router's.
+func TestPlainRemovalKeepsSecondaries(t *testing.T) {
+	h, _ := pair(t)
+	k := h.kernel()
+	first, second := plainOf("10.0.0.5/24 eth0"), plainOf("10.0.0.6/24 eth0")
+	var err error
+	h.do(func() { err = k.AddPlain(first) })
+	h.must(err)
+	h.own("eth0", "10.0.0.7/24")
+	h.do(func() { err = k.AddPlain(second) })
+	h.must(err)
+	h.do(func() { err = k.RemovePlain(first) })
+	h.must(err)
+	if h.has("10.0.0.5/24") || !h.has("10.0.0.6/24") || !h.has("10.0.0.7/24") {
+		t.Errorf("the host has\n%s", h.run("ip", "addr", "show", "dev", "eth0"))
+	}
+	if v := h.run("cat", "/proc/sys/net/ipv4/conf/eth0/promote_secondaries"); v != "0\n" {
+		t.Errorf("promote_secondaries is %q afterwards", v)
+	}
+}
 
-func TestPlainAddresses(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		address PlainAddress
-		want    string // of ip address show, which prints no protocol before iproute2 6.3
-	}{
-		{"bare", PlainAddress{Prefix: prefix("10.9.0.5/24")}, "inet 10.9.0.5/24 scope global eth0"},
-		{"host prefix", PlainAddress{Prefix: prefix("10.9.0.5/32")}, "inet 10.9.0.5/32 scope global eth0"},
-		{"label", PlainAddress{Prefix: prefix("10.9.0.5/24"), Label: "eth0:vip"}, "inet 10.9.0.5/24 scope global eth0:vip"},
-		{"scope", PlainAddress{Prefix: prefix("10.9.0.5/24"), Scope: "link"}, "inet 10.9.0.5/24 scope link eth0"},
-		{"scope number", PlainAddress{Prefix: prefix("10.9.0.5/24"), Scope: "200"}, "inet 10.9.0.5/24 scope site eth0"},
-		{"broadcast", PlainAddress{Prefix: prefix("10.9.0.5/24"), Broadcast: netip.MustParseAddr("10.9.0.255")}, "inet 10.9.0.5/24 brd 10.9.0.255 scope global eth0"},
-		{"peer", PlainAddress{Prefix: prefix("10.9.0.5/32"), Peer: prefix("10.8.0.1/30")}, "inet 10.9.0.5 peer 10.8.0.1/30 scope global eth0"},
-		{"no route", PlainAddress{Prefix: prefix("10.9.0.5/24"), Options: []string{"noprefixroute"}}, "inet 10.9.0.5/24 scope global noprefixroute eth0"},
-		{"multicast", PlainAddress{Prefix: prefix("224.9.9.9/32"), Options: []string{"autojoin", "preferred_lft", "0"}}, "inet 224.9.9.9/32 scope global autojoin eth0"},
-		{"IPv6", PlainAddress{Prefix: prefix("2001:db8:9::5/64"), Label: "eth0:no", Scope: "link"}, "inet6 2001:db8:9::5/64 scope global nodad"},
-		{"IPv6 with detection", PlainAddress{Prefix: prefix("2001:db8:9::5/64"), Options: []string{"-nodad"}}, "inet6 2001:db8:9::5/64 scope global"},
-		{"IPv6 of a host", PlainAddress{Prefix: prefix("2001:db8:9::5/128")}, "inet6 2001:db8:9::5/128 scope global nodad deprecated"},
-		{"IPv6 preferred", PlainAddress{Prefix: prefix("2001:db8:9::5/128"), Options: []string{"preferred_lft", "forever"}}, "inet6 2001:db8:9::5/128 scope global nodad"},
-		{"IPv6 temporary", PlainAddress{Prefix: prefix("2001:db8:9::5/64"), Options: []string{"mngtmpaddr"}}, "inet6 2001:db8:9::5/64 scope global nodad mngtmpaddr"},
-		{"IPv6 peer", PlainAddress{Prefix: prefix("2001:db8:9::5/128"), Peer: prefix("2001:db8:8::1/128"), Options: []string{"home", "use_vmac", "preferred_lft", "forever"}}, "inet6 2001:db8:9::5 peer 2001:db8:8::1/128 scope global nodad home"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			h, k := plainHost(t)
-			c.address.Interface = "eth0"
-			set := []PlainAddress{c.address}
-			show := func() string { return squeeze(h.ip("address", "show", "dev", "eth0")) }
-			before := show()
-			for range 2 { // adding again is fine
-				h.inside(func() error { return k.AddPlain(set) })
+func TestPlainAddressesOfOthers(t *testing.T) {
+	for _, mark := range []byte{Protocol, 0} {
+		t.Run(fmt.Sprintf("mark %d", mark), func(t *testing.T) {
+			h, _ := pair(t)
+			k := h.kernel()
+			k.mark = mark // 0: the kernel keeps none
+			h.own("eth0", "10.0.0.5/24")
+			list := plainOf("10.0.0.5/24 eth0", "10.0.0.6/24 eth0", "10.0.0.7/24 nowhere")
+			var err error
+			h.do(func() { err = k.AddPlain(list) })
+			if err == nil || !strings.Contains(err.Error(), "add 10.0.0.7/24 on nowhere") || strings.Contains(err.Error(), "0.5") {
+				t.Errorf("add: %v", err)
 			}
-			got := strings.Replace(show(), " tentative", "", 1) // while duplicate address detection runs
-			if !strings.Contains(got, c.want+" valid_lft forever") {
-				t.Errorf("got %s\nwant %s", got, c.want)
+			h.do(func() { err = k.RemovePlain(list) })
+			h.must(err)
+			if !h.has("10.0.0.5/24") || h.has("10.0.0.6/24") {
+				t.Errorf("after remove:\n%s", h.run("ip", "addr", "show", "dev", "eth0"))
 			}
-			left, err := k.LeftPlain()
-			if err != nil || len(left) != 1 || left[0].Prefix.Addr() != c.address.Prefix.Addr() {
-				t.Fatalf("left: %v, %v", left, err)
-			}
-			h.inside(func() error { return k.RemovePlain(left) }) // what is left tells enough to remove it
-			h.inside(func() error { return k.RemovePlain(set) })
-			if after := show(); after != before {
-				t.Errorf("after the removal: %s\nbefore: %s", after, before)
+			h.do(func() { err = k.ClearPlain(list) })
+			h.must(err)
+			if h.has("10.0.0.5/24") {
+				t.Error("clear has left it")
 			}
 		})
 	}
 }
 
-func TestPlainAddressErrors(t *testing.T) {
-	h, k := plainHost(t)
-	err := k.AddPlain([]PlainAddress{
-		{Prefix: prefix("10.9.0.1/24"), Interface: "eth7"},
-		{Prefix: prefix("10.9.0.2/24"), Interface: "eth0", Scope: "moon"},
-		{Prefix: prefix("10.9.0.3/24"), Interface: "eth0", Options: []string{"fast"}},
-		{Prefix: prefix("10.9.0.4/24"), Interface: "eth0", Options: []string{"preferred_lft"}},
-		{Prefix: prefix("10.9.0.5/24"), Interface: "eth0", Options: []string{"preferred_lft", "soon"}},
-		{Prefix: prefix("10.9.0.6/24"), Interface: "eth0"},
-	})
-	for _, want := range []string{"eth7", "moon", "fast", "lacks its value", "soon"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("no %q in %v", want, err)
+func TestEncodePlainRefuses(t *testing.T) {
+	for name, a := range map[string]PlainAddress{
+		"nothing":       {},
+		"label":         {Prefix: netip.MustParsePrefix("10.0.0.1/24"), Label: "0123456789abcdef"},
+		"scope":         {Prefix: netip.MustParsePrefix("10.0.0.1/24"), Scope: "galaxy"},
+		"peer":          {Prefix: netip.MustParsePrefix("10.0.0.1/24"), Peer: netip.MustParsePrefix("2001:db8::1/64")},
+		"broadcast":     {Prefix: netip.MustParsePrefix("2001:db8::1/64"), Broadcast: netip.MustParseAddr("10.0.0.255")},
+		"option":        {Prefix: netip.MustParsePrefix("10.0.0.1/24"), Options: []string{"hom"}},
+		"option of six": {Prefix: netip.MustParsePrefix("10.0.0.1/24"), Options: []string{"home"}},
+		"no lifetime":   {Prefix: netip.MustParsePrefix("2001:db8::1/64"), Options: []string{"preferred_lft"}},
+		"bad lifetime":  {Prefix: netip.MustParsePrefix("2001:db8::1/64"), Options: []string{"preferred_lft", "x"}},
+	} {
+		if _, err := encodePlain(a, 1, PlainProtocol); err == nil {
+			t.Errorf("%s: encoded", name)
 		}
 	}
-	if !h.has("10.9.0.6/24") {
-		t.Error("what is right was not added")
+	m, err := encodePlain(PlainAddress{Prefix: netip.MustParsePrefix("10.0.0.1/24")}, 7, PlainProtocol)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := k.RemovePlain([]PlainAddress{{Prefix: prefix("10.9.0.1/24"), Interface: "eth7"}, {Prefix: prefix("10.9.0.9/24"), Interface: "eth0"}}); err != nil {
-		t.Errorf("remove what is not there: %v", err)
+	r, err := decodeAddress(m.body)
+	if err != nil || r.index != 7 || r.bits != 24 || r.protocol != PlainProtocol || r.validFor != foreverSeconds || m.kind != unix.RTM_NEWADDR {
+		t.Errorf("decoded %+v, %v", r, err)
 	}
-}
-
-// TestPlainTakesOthers: an address that another program has added is taken as it is, and
-// one with another prefix length is another.
-func TestPlainTakesOthers(t *testing.T) {
-	h, k := plainHost(t)
-	h.own("eth0", "10.9.0.5/16")
-	a := []PlainAddress{{Prefix: prefix("10.9.0.5/16"), Interface: "eth0", Label: "eth0:x"}}
-	h.inside(func() error { return k.AddPlain(a) })
-	if left, err := k.LeftPlain(); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
-	}
-	if got := h.ip("address", "show", "dev", "eth0"); strings.Contains(got, "eth0:x") {
-		t.Errorf("it was changed: %s", got)
-	}
-	h.inside(func() error { return k.RemovePlain([]PlainAddress{{Prefix: prefix("10.9.0.5/24"), Interface: "eth0"}}) })
-	if !h.has("10.9.0.5/16") {
-		t.Error("removed with another prefix length")
-	}
-	h.inside(func() error { return k.RemovePlain(a) })
-	if h.has("10.9.0.5/16") {
-		t.Error("not removed: it would be up twice")
-	}
-}
-
-// TestPlainKeepsSecondaries removes the addresses of a subnet in every order, and none
-// may go with another.
-func TestPlainKeepsSecondaries(t *testing.T) {
-	h, k := plainHost(t)
-	h.sysctl("ipv4/conf/eth0/promote_secondaries", "0")
-	list := []string{"10.9.0.1/24", "10.9.0.2/24", "10.9.0.3/24", "10.9.0.4/24"}
-	all := make([]PlainAddress, len(list))
-	for i, s := range list {
-		all[i] = PlainAddress{Prefix: prefix(s), Interface: "eth0"}
-	}
-	for _, doomed := range [][]int{{0}, {1}, {0, 2}, {2, 0}, {0, 1, 2, 3}, {3, 1, 0}} {
-		h.inside(func() error { return k.AddPlain(all) })
-		var gone []PlainAddress
-		for _, i := range doomed {
-			gone = append(gone, all[i])
-		}
-		h.inside(func() error { return k.RemovePlain(gone) })
-		for i, s := range list {
-			if want := !slices.Contains(doomed, i); h.has(s) != want {
-				t.Errorf("after the removal of %v: %s there: %v", doomed, s, !want)
-			}
-		}
-		h.inside(func() error { return k.RemovePlain(all) })
-	}
-	index := h.get("eth0").Attrs().Index
-	if v, err := k.devconf(index, devconfPromoteSecondaries); err != nil || v != 0 {
-		t.Errorf("promote_secondaries is %d, %v: not set back", v, err)
-	}
-}
-
-// answers sends one UDP packet to a closed port of ip and reports whether it is refused:
-// then the packet was received there.
-func (h *host) answers(ip string) (ok bool) {
-	h.t.Helper()
-	h.do(func() {
-		c, err := net.Dial("udp", net.JoinHostPort(ip, "9"))
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		if _, err = c.Write([]byte("x")); err != nil {
-			ok = errors.Is(err, syscall.ECONNREFUSED)
-			return
-		}
-		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		_, err = c.Read(make([]byte, 1))
-		ok = errors.Is(err, syscall.ECONNREFUSED)
-	})
-	return ok
 }

@@ -11,6 +11,8 @@ import (
 // SweepRoutes removes the routes and rules that bear [PlainProtocol], of all tables: a
 // process that was killed left them. It returns how many there were.
 func (k *Kernel) SweepRoutes() (int, error) {
+	k.change.Lock()
+	defer k.change.Unlock()
 	count := 0
 	var errs []error
 	for _, s := range []struct {

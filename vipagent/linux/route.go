@@ -7,182 +7,221 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// AddRoute adds a route in the words of ip(8), in the forms that keepalived.conf has:
-// [TYPE] DESTINATION [via ADDRESS] [dev INTERFACE] and so on. A word that it does not know is an
-// error that names it. Without "add" or "append" the route comes before others to the
-// same destination. It has [PlainProtocol] unless "protocol" says otherwise. One that is
-// there is fine.
-func (k *Kernel) AddRoute(text []string) error {
-	r, err := parseRoute(k.words(text))
+// AddRoute adds a route in the words of ip(8), as "ip route" and a keepalived.conf
+// have them: a destination and via, dev, src, metric, table and so on. It bears
+// [PlainProtocol] as its protocol number unless the words name another, so that
+// RemoveRoute never removes one of the host's. Where the host has a route of its own to the
+// same destination, the new IPv4 route comes before it, and an IPv6 one shares with
+// it, as Keepalived's do; the word "append" puts it behind, "add" makes that an error. A
+// route that is there already in the same words is fine. The error about a word is a
+// [WordError].
+func (k *Kernel) AddRoute(words []string) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	m, err := k.routeMessage(words, unix.RTM_NEWROUTE)
 	if err == nil {
-		err = k.one(message{kind: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | r.order, body: r.encode()})
+		exclusive := m.flags&unix.NLM_F_EXCL != 0
+		err = k.one(m)
+		switch {
+		case !errors.Is(err, unix.EEXIST):
+		case !exclusive:
+			err = nil
+		default:
+			// It may be ours, of a process that was killed.
+			gone := message{kind: unix.RTM_DELROUTE, body: m.body}
+			if k.one(gone) == nil {
+				err = k.one(m)
+			}
+		}
 	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add route %s: %w", strings.Join(text, " "), err)
+	if err != nil {
+		return fmt.Errorf("add route %q: %w", strings.Join(words, " "), err)
 	}
 	return nil
 }
 
-// RemoveRoute removes the route that [Kernel.AddRoute] adds for the same words. One that
-// is not there is fine, and so is one over an interface that is gone.
-func (k *Kernel) RemoveRoute(text []string) error {
-	r, err := parseRoute(k.words(text))
+// RemoveRoute removes a route that [Kernel.AddRoute] added with the same words. One
+// that is not there is fine, and so is one whose interface is not there.
+func (k *Kernel) RemoveRoute(words []string) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	m, err := k.routeMessage(words, unix.RTM_DELROUTE)
 	if err == nil {
-		err = k.one(message{kind: unix.RTM_DELROUTE, body: r.encode()})
+		err = k.one(m)
 	}
 	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, ErrNoInterface) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove route %s: %w", strings.Join(text, " "), err)
+		return fmt.Errorf("remove route %q: %w", strings.Join(words, " "), err)
 	}
 	return nil
 }
 
-func (k *Kernel) words(text []string) *words {
-	return &words{rest: text, names: systemNames(), index: k.indexOf}
-}
-
-// one sends a single request.
+// one sends one message. k.change is held.
 func (k *Kernel) one(m message) error { return k.writes.do([]message{m}, 1)[0] }
 
-// route is a route as the kernel takes it.
-type route struct {
-	family      family
-	destination netip.Prefix // zero = all
-	from        netip.Prefix // zero = all
-	tos         byte
-	table       uint32
-	protocol    byte
-	scope       byte
-	scoped      bool // scope was given
-	kind        byte // RTN_*
-	flags       uint32
-	order       uint16 // NLM_F_EXCL, NLM_F_APPEND or 0: before the others
-	via         netip.Addr
-	source      netip.Addr
-	device      int
-	attributes  []routeAttribute // of 32 bits
-	metrics     []routeAttribute
-	congestion  string
-	locked      uint32 // metrics that are not discovered, by bits
-	preference  int    // IPv6 router preference; -1 = none
-	hops        []hop
-}
-
-// routeAttribute is an attribute of 32 bits.
-type routeAttribute struct {
-	kind  uint16
-	value uint32
-}
-
-// hop is one of several next hops.
-type hop struct {
-	via    netip.Addr
-	device int
-	weight uint32 // from 1
-	flags  uint32
-	realms uint32
-}
-
-// encode makes the body of RTM_NEWROUTE and RTM_DELROUTE.
-//
-//	struct rtmsg   family, length of destination and source, tos,
-//	               table, protocol, scope, type (8 bits each), flags (32 bits)
-func (r *route) encode() []byte {
-	family := r.family.orIPv4()
-	table := byte(unix.RT_TABLE_UNSPEC)
-	if r.table < 256 {
-		table = byte(r.table)
+func (k *Kernel) routeMessage(words []string, kind uint16) (message, error) {
+	r, err := readRoute(words, iproute2)
+	if err != nil {
+		return message{}, err
 	}
-	b := make([]byte, 0, 128)
-	b = append(b, family, bitsOf(r.destination), bitsOf(r.from), r.tos, table, r.protocol, r.scopeOr(), r.kind)
-	b = binary.NativeEndian.AppendUint32(b, r.flags)
-	b = appendNative32(b, unix.RTA_TABLE, r.table)
-	if r.destination.IsValid() {
+	if r.vrf != "" {
+		link, err := k.links.LinkByName(r.vrf)
+		if err != nil {
+			return message{}, fmt.Errorf("vrf %s: %w", r.vrf, ErrNoInterface)
+		}
+		vrf, ok := link.(*netlink.Vrf)
+		if !ok {
+			return message{}, fmt.Errorf("interface %s is no vrf", r.vrf)
+		}
+		r.table = vrf.Table
+	}
+	body, err := r.encode(func(name string) (int, error) {
+		i, err := k.Interface(name)
+		return i.Index, err
+	})
+	if err != nil {
+		return message{}, err
+	}
+	m := message{kind: kind, body: body}
+	if kind == unix.RTM_NEWROUTE {
+		m.flags = unix.NLM_F_CREATE | r.flags
+	}
+	return m, nil
+}
+
+// encode makes the body of a message about the route:
+//
+//	struct rtmsg  family, lengths of destination and source, tos, table (8 bits),
+//	              protocol, scope, type (8 bits each), flags (32 bits)
+//	RTA_*         attributes
+func (r *route) encode(index func(string) (int, error)) ([]byte, error) {
+	var flags uint32
+	if r.hop.onlink {
+		flags |= unix.RTNH_F_ONLINK
+	}
+	b := []byte{byte(r.family), bitsOf(r.destination), bitsOf(r.from), r.tos, tableByte(r.table), r.protocol, r.scopeByte(), r.kind}
+	b = binary.NativeEndian.AppendUint32(b, flags)
+	if r.table > 255 {
+		b = appendNative(b, unix.RTA_TABLE, r.table)
+	}
+	if r.destination.Bits() > 0 {
 		b = appendAttr(b, unix.RTA_DST, r.destination.Addr().AsSlice())
 	}
-	if r.from.IsValid() {
+	if r.from.Bits() > 0 {
 		b = appendAttr(b, unix.RTA_SRC, r.from.Addr().AsSlice())
 	}
 	if r.source.IsValid() {
 		b = appendAttr(b, unix.RTA_PREFSRC, r.source.AsSlice())
 	}
-	b = appendGateway(b, family, r.via)
-	if r.device != 0 {
-		b = appendNative32(b, unix.RTA_OIF, uint32(r.device))
+	if r.priority != 0 {
+		b = appendNative(b, unix.RTA_PRIORITY, r.priority)
 	}
-	for _, a := range r.attributes {
-		b = appendNative32(b, a.kind, a.value)
+	if r.hop.device != "" {
+		i, err := index(r.hop.device)
+		if err != nil {
+			return nil, err
+		}
+		b = appendNative(b, unix.RTA_OIF, uint32(i))
 	}
-	if r.preference >= 0 {
-		b = appendAttr(b, unix.RTA_PREF, []byte{byte(r.preference)})
+	b = r.hop.appendTo(b, r.family)
+	if len(r.hops) > 0 {
+		var list []byte
+		for _, h := range r.hops {
+			var err error
+			if list, err = h.appendNext(list, r.family, index); err != nil {
+				return nil, err
+			}
+		}
+		b = appendAttr(b, unix.RTA_MULTIPATH, list)
 	}
 	if m := r.encodeMetrics(); len(m) > 0 {
-		b = appendNest(b, unix.RTA_METRICS, m)
+		b = appendAttr(b, unix.RTA_METRICS, m)
 	}
-	if len(r.hops) > 0 {
-		b = appendNest(b, unix.RTA_MULTIPATH, encodeHops(r.hops, family))
+	if r.hasPref {
+		b = appendAttr(b, unix.RTA_PREF, []byte{r.pref})
 	}
-	return b
+	if r.expires != 0 {
+		b = appendNative(b, unix.RTA_EXPIRES, r.expires)
+	}
+	if r.propagates {
+		b = appendAttr(b, unix.RTA_TTL_PROPAGATE, []byte{r.propagate})
+	}
+	return b, nil
 }
 
-// scopeOr is the scope; by default, as ip(8) has it, what the type and the next hop make
-// likely.
-func (r *route) scopeOr() byte {
-	direct := !r.via.IsValid() && len(r.hops) == 0
+// scopeByte is the scope that was given, or the one that ip(8) would take.
+func (r *route) scopeByte() byte {
 	switch {
 	case r.scoped:
 		return r.scope
-	case r.family.orIPv4() == unix.AF_INET6:
+	case r.family == unix.AF_INET6:
 		return unix.RT_SCOPE_UNIVERSE
-	case r.kind == unix.RTN_LOCAL, r.kind == unix.RTN_NAT:
+	case r.kind == unix.RTN_LOCAL:
 		return unix.RT_SCOPE_HOST
-	case r.kind == unix.RTN_BROADCAST, r.kind == unix.RTN_MULTICAST, r.kind == unix.RTN_ANYCAST, r.kind == unix.RTN_UNICAST && direct:
+	case r.kind == unix.RTN_BROADCAST, r.kind == unix.RTN_MULTICAST, r.kind == unix.RTN_ANYCAST:
+		return unix.RT_SCOPE_LINK
+	case r.kind == unix.RTN_UNICAST && !r.hop.via.IsValid() && len(r.hops) == 0:
 		return unix.RT_SCOPE_LINK
 	}
 	return unix.RT_SCOPE_UNIVERSE
 }
 
+// appendTo adds the attributes of a hop of such a route that do not name its interface.
+func (h *hop) appendTo(b []byte, of family) []byte {
+	switch {
+	case !h.via.IsValid():
+	case familyOf(h.via) == of:
+		b = appendAttr(b, unix.RTA_GATEWAY, h.via.AsSlice())
+	default: // struct rtvia: family (16 bits), address
+		via := binary.NativeEndian.AppendUint16(nil, uint16(familyOf(h.via)))
+		b = appendAttr(b, unix.RTA_VIA, append(via, h.via.AsSlice()...))
+	}
+	if h.realms != 0 {
+		b = appendNative(b, unix.RTA_FLOW, h.realms)
+	}
+	return b
+}
+
+// appendNext adds one of several hops:
+//
+//	struct rtnexthop  length (16 bits), flags, weight - 1 (8 bits each), interface (32 bits)
+//	RTA_*             attributes
+func (h *hop) appendNext(b []byte, of family, index func(string) (int, error)) ([]byte, error) {
+	var i int
+	if h.device != "" {
+		var err error
+		if i, err = index(h.device); err != nil {
+			return nil, err
+		}
+	}
+	var flags byte
+	if h.onlink {
+		flags |= unix.RTNH_F_ONLINK
+	}
+	attributes := h.appendTo(nil, of)
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtNexthop+len(attributes)))
+	b = append(b, flags, byte(h.weight-1))
+	b = binary.NativeEndian.AppendUint32(b, uint32(i))
+	return append(b, attributes...), nil
+}
+
 func (r *route) encodeMetrics() (b []byte) {
-	for _, m := range r.metrics {
-		b = appendNative32(b, m.kind, m.value)
+	for kind, set := range r.set {
+		if set {
+			b = appendNative(b, uint16(kind), r.metrics[kind])
+		}
 	}
 	if r.congestion != "" {
-		b = appendAttr(b, unix.RTAX_CC_ALGO, append([]byte(r.congestion), 0))
-	}
-	if r.locked != 0 {
-		b = appendNative32(b, unix.RTAX_LOCK, r.locked)
+		b = appendString(b, unix.RTAX_CC_ALGO, r.congestion)
 	}
 	return b
 }
 
-// appendGateway adds a next hop; it may be of another family than the route.
-func appendGateway(b []byte, family byte, via netip.Addr) []byte {
-	switch {
-	case !via.IsValid():
-		return b
-	case familyOf(via) == family:
-		return appendAttr(b, unix.RTA_GATEWAY, via.AsSlice())
-	}
-	return appendAttr(b, unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, uint16(familyOf(via))), via.AsSlice()...))
-}
-
-// encodeHops makes the next hops.
-//
-//	struct rtnexthop   length (16 bits), flags, weight - 1 (8 bits each), index (32 bits)
-func encodeHops(hops []hop, family byte) (b []byte) {
-	for _, h := range hops {
-		a := appendGateway(nil, family, h.via)
-		if h.realms != 0 {
-			a = appendNative32(a, unix.RTA_FLOW, h.realms)
-		}
-		b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtNexthop+len(a)))
-		b = append(b, byte(h.flags), byte(h.weight-1))
-		b = binary.NativeEndian.AppendUint32(b, uint32(h.device))
-		b = append(b, a...)
-	}
-	return b
+func appendNative(b []byte, kind uint16, v uint32) []byte {
+	return appendAttr(b, kind, binary.NativeEndian.AppendUint32(nil, v))
 }
 
 func bitsOf(p netip.Prefix) byte {
@@ -190,4 +229,12 @@ func bitsOf(p netip.Prefix) byte {
 		return 0
 	}
 	return byte(p.Bits())
+}
+
+// tableByte is the old field for a table's number; RTA_TABLE has the larger ones.
+func tableByte(table uint32) byte {
+	if table > 255 {
+		return unix.RT_TABLE_UNSPEC
+	}
+	return byte(table)
 }

@@ -2,224 +2,222 @@ package linux
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
 
-func TestRoutes(t *testing.T) {
-	for _, c := range []struct{ words, show, want string }{
-		{"192.0.2.0/24 via 10.1.255.2", "route", "192.0.2.0/24 via 10.1.255.2 dev eth0 proto 73"},
-		{"192.0.2.0/24 via inet 10.1.255.2 dev eth0 src 10.1.0.1 metric 50", "route", "192.0.2.0/24 via 10.1.255.2 dev eth0 proto 73 src 10.1.0.1 metric 50"},
-		{"to 192.0.2.1 dev eth0 priority 5", "route", "192.0.2.1 dev eth0 proto 73 scope link metric 5"},
-		{"192.0.2.9/24 dev eth0 scope host preference 6 proto static", "route", "192.0.2.0/24 dev eth0 proto static scope host metric 6"},
-		{"default via 10.1.255.2 table 1000", "route show table 1000", "default via 10.1.255.2 dev eth0 proto 73"},
-		{"default via 10.1.255.2 table local", "route show table local", "default via 10.1.255.2 dev eth0 proto 73"},
-		{"default via 10.1.255.2", "route", "default via 10.1.255.2 dev eth0 proto 73"},
-		{"192.0.2.0/24 gw 203.0.113.1 dev eth0 onlink mtu lock 1400 advmss 1300 initcwnd 20", "route", "192.0.2.0/24 via 203.0.113.1 dev eth0 proto 73 onlink mtu lock 1400 advmss 1300 initcwnd 20"},
-		{"192.0.2.0/24 via 10.1.255.2 rtt 100ms rttvar 1s rto_min 200 hoplimit 5 quickack 1 features ecn congctl reno window 1000 ssthresh 7 cwnd lock 9 reordering 4 initrwnd 8 fastopen_no_cookie 1", "route",
-			"192.0.2.0/24 via 10.1.255.2 dev eth0 proto 73 window 1000 rtt 100ms rttvar 1s ssthresh 7 cwnd lock 9 reordering 4 hoplimit 5 features ecn rto_min 200ms initrwnd 8 quickack 1 congctl reno fastopen_no_cookie 1"},
-		{"192.0.2.0/24 tos 0x04 via 10.1.255.2 realms 3/4", "route", "192.0.2.0/24 tos 0x04 via 10.1.255.2 dev eth0 proto 73 realms 3/4"},
-		{"blackhole 192.0.2.0/24", "route", "blackhole 192.0.2.0/24 proto 73"},
-		{"unreachable 192.0.2.0/24 metric 9", "route", "unreachable 192.0.2.0/24 proto 73 metric 9"},
-		{"prohibit to 192.0.2.0/24", "route", "prohibit 192.0.2.0/24 proto 73"},
-		{"throw 192.0.2.0/24 table 77", "route show table 77", "throw 192.0.2.0/24 proto 73"},
-		{"192.0.2.0/24 nexthop via 10.1.255.2 dev eth0 weight 2 nexthop via 10.1.255.3 weight 256 onlink dev eth0", "route", "192.0.2.0/24 proto 73 nexthop via 10.1.255.2 dev eth0 weight 2 nexthop via 10.1.255.3 dev eth0 weight 256 onlink"},
-		{"192.0.2.0/24 via 10.1.255.2 or 10.1.255.3", "route", "192.0.2.0/24 proto 73 nexthop via 10.1.255.2 dev eth0 weight 1 nexthop via 10.1.255.3 dev eth0 weight 1"},
-		{"192.0.2.0/24 via inet6 2001:db8:1::ffff:2 dev eth0", "route", "192.0.2.0/24 via inet6 2001:db8:1::ffff:2 dev eth0 proto 73"},
-		{"2001:db8:2::/48 via 2001:db8:1::ffff:2 metric 77 pref high", "-6 route", "2001:db8:2::/48 via 2001:db8:1::ffff:2 dev eth0 proto 73 metric 77 pref high"},
-		{"inet6 default via 2001:db8:1::ffff:2", "-6 route", "default via 2001:db8:1::ffff:2 dev eth0 proto 73 metric 1024 pref medium"},
-		{"default via 2001:db8:1::ffff:2 src 2001:db8:1::1", "-6 route", "default via 2001:db8:1::ffff:2 dev eth0 proto 73 src 2001:db8:1::1 metric 1024 pref medium"},
-		{"2001:db8:2::/48 from 2001:db8:3::/48 via 2001:db8:1::ffff:2", "-6 route", "2001:db8:2::/48 from 2001:db8:3::/48 via 2001:db8:1::ffff:2 dev eth0 proto 73 metric 1024 pref medium"},
-		{"unreachable 2001:db8:2::/48", "-6 route", "unreachable 2001:db8:2::/48 dev lo proto 73 metric 1024 pref medium"},
-		{"2001:db8:2::/48 nexthop via 2001:db8:1::ffff:2 nexthop via 2001:db8:1::ffff:3 weight 3", "-6 route", "2001:db8:2::/48 proto 73 metric 1024 pref medium nexthop via 2001:db8:1::ffff:2 dev eth0 weight 1 nexthop via 2001:db8:1::ffff:3 dev eth0 weight 3"},
-	} {
-		t.Run(c.words, func(t *testing.T) {
-			h, k := plainHost(t)
-			words := strings.Fields(c.words)
-			show := func() string { return squeeze(h.ip(strings.Fields(c.show)...)) }
-			before := ""
-			if !strings.Contains(c.show, "table") || strings.Contains(c.show, "local") {
-				before = show()
-			}
-			for range 2 {
-				h.inside(func() error { return k.AddRoute(words) })
-			}
-			if got := show(); !strings.Contains(got+" ", c.want+" ") || strings.Count(got, c.want) != 1 {
-				t.Errorf("got %s\nwant %s", got, c.want)
-			}
-			for range 2 {
-				h.inside(func() error { return k.RemoveRoute(words) })
-			}
-			if after := show(); after != before {
-				t.Errorf("after the removal: %s\nbefore: %s", after, before)
-			}
-		})
+// likeIP are words that must do what ip(8) does with them.
+func likeIP() (routes, rules []string) {
+	routes = []string{
+		"10.2.0.0/16 via 10.1.0.9 dev eth0",
+		"to 10.3.0.0/16 via 10.1.0.9",
+		"10.4.0.1 dev eth0 src 10.1.0.1 metric 50 table 1000",
+		"10.5.0.0/16 dev eth0 scope global proto static tos 0x10",
+		"10.6.0.0/16 via 192.0.2.1 dev eth0 onlink mtu lock 1400 advmss 1300 hoplimit 9 window 5000",
+		"10.7.0.0/16 via 10.1.0.9 rtt 20ms rttvar 3ms rto_min 100ms initcwnd 12 initrwnd 13 quickack 1 reordering 4 cwnd lock 7 ssthresh 8 features ecn",
+		"blackhole 10.8.0.0/16", "unreachable 10.9.0.0/16 metric 3", "prohibit 10.10.0.0/16", "throw 10.11.0.0/16 table 77",
+		"10.12.0.0/16 nexthop via 10.1.0.9 dev eth0 weight 3 nexthop via 10.1.0.8 weight 1",
+		"default via 10.1.0.9 table 5",
+		"local 10.13.0.1 dev lo table 6",
+		"10.14.0.0/16 via 10.1.0.9 congctl reno fastopen_no_cookie 1 realms 3/7",
+		"2001:db8:2::/48 via 2001:db8:1::9 dev eth0 metric 77 mtu 1400",
+		"2001:db8:3::/48 dev eth0 pref high",
+		"default via 2001:db8:1::9 table 9",
+		"2001:db8:4::/48 from 2001:db8:5::/48 via 2001:db8:1::9",
+		"blackhole 2001:db8:6::/48",
+		"2001:db8:7::/48 nexthop via 2001:db8:1::9 weight 2 nexthop via 2001:db8:1::8 weight 1",
 	}
+	rules = []string{
+		"from 10.2.0.0/16 table 1 priority 100",
+		"from 10.2.0.0/16 to 10.3.0.1 lookup 1000 pref 101",
+		"not fwmark 0x10/0xff iif eth0 table main priority 102",
+		"oif eth0 tos 0x10 table 2 priority 103",
+		"from all blackhole priority 104", "to 10.9.0.0/16 unreachable priority 105", "prohibit priority 106 from 10.1.0.0/16",
+		"table main suppress_prefixlength 0 priority 107",
+		"goto 32766 priority 108",
+		"ipproto tcp sport 80 dport 100-200 table 3 priority 109",
+		"uidrange 10-20 table 4 priority 110", "l3mdev priority 111",
+		"from 10.2.0.0/16 table 7 realms 3/4 priority 112",
+		"from 2001:db8::/32 table 8 priority 100",
+		"to 2001:db8::1 iif lo table 9 priority 101",
+	}
+	return routes, rules
 }
 
-// TestRouteBesideOthers: a route comes before another one to the same destination, and
-// leaves it there when it goes.
-func TestRouteBesideOthers(t *testing.T) {
-	h, k := plainHost(t)
-	h.ip("route", "add", "192.0.2.0/24", "via", "10.1.255.9")
-	words := strings.Fields("192.0.2.0/24 via 10.1.255.2")
-	h.inside(func() error { return k.AddRoute(words) })
-	if got := h.ip("route", "get", "192.0.2.1"); !strings.Contains(got, "via 10.1.255.2 ") {
-		t.Errorf("it is not the first: %s", got)
-	}
-	h.inside(func() error { return k.RemoveRoute(words) })
-	if got := h.ip("route", "get", "192.0.2.1"); !strings.Contains(got, "via 10.1.255.9 ") {
-		t.Errorf("the other one is gone: %s", got)
-	}
-	if err := k.AddRoute(strings.Fields("192.0.2.0/24 dev eth7")); !errors.Is(err, ErrNoInterface) {
-		t.Errorf("add over an interface that is not there: %v", err)
-	}
-	if err := k.RemoveRoute(strings.Fields("192.0.2.0/24 dev eth7")); err != nil {
-		t.Errorf("remove over an interface that is not there: %v", err)
-	}
-}
-
-func TestRules(t *testing.T) {
-	for _, c := range []struct{ words, show, want string }{
-		{"from 10.0.0.0/8 to 192.0.2.1 table 100 priority 500", "rule", "500: from 10.0.0.0/8 to 192.0.2.1 lookup 100 proto 73"},
-		{"from all lookup main pref 501 iif eth0 oif eth9", "rule", "501: from all iif eth0 oif eth9 [detached] lookup main proto 73"},
-		{"not from 10.0.0.1 table 3000 preference 502 fwmark 0x10/0xff", "rule", "502: not from 10.0.0.1 fwmark 0x10/0xff lookup 3000 proto 73"},
-		{"dev eth0 table local order 503 fwmark 7 protocol 201", "rule", "503: from all fwmark 0x7 iif eth0 lookup local proto 201"},
-		{"to 192.0.2.0/24 blackhole priority 504", "rule", "504: from all to 192.0.2.0/24 blackhole proto 73"},
-		{"to 192.0.2.0/24 type unreachable priority 505", "rule", "505: from all to 192.0.2.0/24 unreachable proto 73"},
-		{"to 192.0.2.0/24 prohibit priority 506", "rule", "506: from all to 192.0.2.0/24 prohibit proto 73"},
-		{"goto 32766 priority 507", "rule", "507: from all goto 32766 proto 73"},
-		{"nop priority 508", "rule", "508: from all nop proto 73"},
-		{"table main suppress_prefixlength 0 priority 509", "rule", "509: from all lookup main suppress_prefixlength 0 proto 73"},
-		{"table main sup_group 7 priority 510", "rule", "510: from all lookup main suppress_ifgroup 7 proto 73"},
-		{"table 100 ipproto tcp sport 1-1023 dport 80 priority 511", "rule", "511: from all ipproto tcp sport 1-1023 dport 80 lookup 100 proto 73"},
-		{"table 100 ipproto 17 uidrange 5-6 priority 512", "rule", "512: from all uidrange 5-6 ipproto udp lookup 100 proto 73"},
-		{"table 100 tos 0x04 realms 3/4 tunnel-id 5 priority 513", "rule", "513: from all tos 0x04 tun_id 5 lookup 100 realms 3/4 proto 73"},
-		{"l3mdev priority 514", "rule", "514: from all lookup [l3mdev-table] proto 73"},
-		{"from 10.0.0.7 table 100", "rule", "32765: from 10.0.0.7 lookup 100 proto 73"},
-		{"from 2001:db8::/32 table 100 priority 515", "-6 rule", "515: from 2001:db8::/32 lookup 100 proto 73"},
-		{"inet6 from all table 100 priority 516", "-6 rule", "516: from all lookup 100 proto 73"},
-	} {
-		t.Run(c.words, func(t *testing.T) {
-			h, k := plainHost(t)
-			words := strings.Fields(c.words)
-			show := func() []string { return lines(h.ip(strings.Fields(c.show)...)) }
-			before := fmt.Sprint(show())
-			for range 2 {
-				h.inside(func() error { return k.AddRule(words) })
-			}
-			count := 0
-			for _, l := range show() {
-				if l == c.want {
-					count++
-				}
-			}
-			if count != 1 {
-				t.Errorf("got %q\nwant %s", show(), c.want)
-			}
-			for range 2 {
-				h.inside(func() error { return k.RemoveRule(words) })
-			}
-			if after := fmt.Sprint(show()); after != before {
-				t.Errorf("after the removal: %s\nbefore: %s", after, before)
-			}
-		})
-	}
-}
-
-// TestWordErrors: what is not understood is said, and nothing is guessed.
-func TestWordErrors(t *testing.T) {
-	index := func(name string) (int, error) {
-		if name != "eth0" {
-			return 0, ErrNoInterface
+func TestRoutesAndRulesAreThoseOfIP(t *testing.T) {
+	h, _ := pair(t)
+	peer, _ := pair(t)
+	k := h.kernel()
+	routes, rules := likeIP()
+	before := shown(h)
+	theirs, ours := shown(peer), before
+	for _, r := range slices.Concat(routes, rules) {
+		what := "rule"
+		add := k.AddRule
+		if slices.Contains(routes, r) {
+			what, add = "route", k.AddRoute
 		}
-		return 2, nil
-	}
-	tables := names{func(kind nameKind) []string {
-		if kind == nameTable {
-			return []string{"# reserved\n255 local\n 0x20 blue # a comment\n9999999999 huge\nx bad\n"}
+		ip := "-4"
+		if strings.Contains(r, "2001:") {
+			ip = "-6"
 		}
-		return nil
-	}}
-	for _, c := range []struct{ words, want string }{
-		{"", "no destination"},
-		{"via 10.0.0.1", "no destination"},
-		{"10.0.0.0/8 fast", `unknown word "fast"`},
-		{"10.0.0.0/8 11.0.0.0/8", `unknown word "11.0.0.0/8"`},
-		{"10.0.0.0/33", `unknown word "10.0.0.0/33"`},
-		{"10.0.0.0/8 via", "via lacks its value"},
-		{"10.0.0.0/8 via inet6", "via lacks its value"},
-		{"10.0.0.0/8 via inet6 10.0.0.1", `"10.0.0.1" is no such address`},
-		{"10.0.0.0/8 via eth0", `"eth0" is no such address`},
-		{"10.0.0.0/8 dev eth7", "no such interface"},
-		{"10.0.0.0/8 src 2001:db8::1", "IPv4 and IPv6 together"},
-		{"10.0.0.0/8 metric 4294967296", "no number of 32 bits"},
-		{"10.0.0.0/8 metric -1", "no number of 32 bits"},
-		{"10.0.0.0/8 hoplimit 256", "no number of 8 bits"},
-		{"10.0.0.0/8 mtu lock", "mtu lacks its value"},
-		{"10.0.0.0/8 table red", `"red" is no number, nor a name in /etc/iproute2/rt_tables`},
-		{"10.0.0.0/8 table huge", `"huge" is no number`},
-		{"10.0.0.0/8 scope moon", `"moon" is no number`},
-		{"10.0.0.0/8 rtt soon", `"soon" is no time`},
-		{"10.0.0.0/8 rtt NaN", `"NaN" is no time`},
-		{"10.0.0.0/8 pref best", `"best" is none of`},
-		{"10.0.0.0/8 features quic", `unknown feature "quic"`},
-		{"10.0.0.0/8 or 10.0.0.1", `"or" without "via"`},
-		{"10.0.0.0/8 nexthop via 10.0.0.1 weight 0", "not from 1 to 256"},
-		{"10.0.0.0/8 nexthop via 10.0.0.1 metric 1", `unknown word "metric" of a next hop`},
-		{"10.0.0.0/8 encap mpls 5 via 10.0.0.1", `unknown word "encap"`},
-		{"rule from 10.0.0.0/8", "nothing says what it does"},
-		{"rule from 10.0.0.0/8 table blue to 2001:db8::1", "IPv4 and IPv6 together"},
-		{"rule table blue blackhole", "it does something else already"},
-		{"rule blackhole suppress_prefixlength 0", "suppress_prefixlength without table"},
-		{"rule table blue fwmark 0x1/", "the mask is no number"},
-		{"rule table blue fwmark x", `fwmark "x" is no number`},
-		{"rule table blue sport 5-4", "neither a number nor a range"},
-		{"rule table blue dport 65536", "neither a number nor a range"},
-		{"rule table blue ipproto tdp", `unknown ipproto "tdp"`},
-		{"rule table blue iif a-name-that-is-too-long", "longer than 15 bytes"},
-		{"rule table blue from", "from lacks its value"},
-		{"rule table blue type", "type lacks its value"},
-		{"rule table blue fast", `unknown word "fast"`},
-	} {
-		text := strings.Fields(c.words)
+		peer.run(append([]string{"ip", ip, what, "add"}, strings.Fields(r)...)...)
 		var err error
-		if len(text) > 0 && text[0] == "rule" {
-			_, err = parsePolicyRule(&words{rest: text[1:], names: tables, index: index})
-		} else {
-			_, err = parseRoute(&words{rest: text, names: tables, index: index})
+		for range 2 {
+			h.do(func() { err = add(strings.Fields(r)) })
+			if err != nil {
+				t.Fatalf("add %s %s: %v", what, r, err)
+			}
 		}
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		nowTheirs, nowOurs := shown(peer), shown(h)
+		want, got := slices.DeleteFunc(slices.Clone(nowTheirs), func(s string) bool { return slices.Contains(theirs, s) }),
+			slices.DeleteFunc(slices.Clone(nowOurs), func(s string) bool { return slices.Contains(ours, s) })
+		if len(want) == 0 || !slices.Equal(want, got) {
+			t.Errorf("%s %s:\nip has %q\nwe have %q", what, r, want, got)
+		}
+		theirs, ours = nowTheirs, nowOurs
+	}
+	for _, r := range slices.Concat(routes, rules) {
+		remove := k.RemoveRule
+		if slices.Contains(routes, r) {
+			remove = k.RemoveRoute
+		}
+		for range 2 {
+			var err error
+			h.do(func() { err = remove(strings.Fields(r)) })
+			if err != nil {
+				t.Errorf("remove %s: %v", r, err)
+			}
+		}
+	}
+	if after := shown(h); !slices.Equal(before, after) {
+		t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+}
+
+// shown are the routes and rules that ip(8) shows, without their protocol.
+func shown(h *host) []string {
+	var out []string
+	for _, args := range [][]string{{"-4", "route"}, {"-6", "route"}, {"-4", "rule"}, {"-6", "rule"}} {
+		command := []string{"ip", "-o", "-N", args[0], args[1], "show"}
+		if args[1] == "route" {
+			command = append(command, "table", "all")
+		}
+		for line := range strings.Lines(h.run(command...)) {
+			if strings.Contains(line, "fe80") || strings.Contains(line, "ff00") || strings.Contains(line, "multicast") {
+				continue
+			}
+			words := strings.Fields(line)
+			if i := slices.Index(words, "proto"); i >= 0 {
+				words = slices.Delete(words, i, i+2)
+			}
+			out = append(out, args[0]+" "+args[1]+" "+strings.Join(words, " "))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// A route of ours does not replace the host's, and its removal leaves that alone.
+func TestRouteBesideTheHosts(t *testing.T) {
+	h, _ := pair(t)
+	k := h.kernel()
+	h.run("ip", "route", "add", "default", "via", "10.1.0.7")
+	words := strings.Fields("default via 10.1.0.9 dev eth0")
+	var err error
+	h.do(func() { err = k.AddRoute(words) })
+	h.must(err)
+	if out := h.run("ip", "route", "get", "192.0.2.1"); !strings.Contains(out, "via 10.1.0.9") {
+		t.Errorf("the new one does not count: %s", out)
+	}
+	h.do(func() { err = k.RemoveRoute(words) })
+	h.must(err)
+	if out := h.run("ip", "route", "get", "192.0.2.1"); !strings.Contains(out, "via 10.1.0.7") {
+		t.Errorf("the host's own is gone: %s", out)
+	}
+	h.do(func() { err = k.RemoveRoute(strings.Fields("default via 10.1.0.7 dev eth0")) })
+	h.must(err)
+	if out := h.run("ip", "route", "get", "192.0.2.1"); !strings.Contains(out, "via 10.1.0.7") {
+		t.Errorf("the host's own was removed: %s", out)
+	}
+	h.do(func() { err = k.AddRoute(strings.Fields("add default via 10.1.0.9 dev eth0")) })
+	if err == nil {
+		t.Error("added exclusively beside another")
+	}
+	h.do(func() { err = k.RemoveRoute(strings.Fields("10.9.0.0/16 dev gone")) })
+	h.must(err)
+	h.do(func() { err = k.AddRoute(strings.Fields("10.9.0.0/16 dev gone")) })
+	if !errors.Is(err, ErrNoInterface) {
+		t.Errorf("without its interface: %v", err)
+	}
+}
+
+func TestWordErrors(t *testing.T) {
+	lookup := func(file, name string) (uint32, bool) { return 42, file == "rt_tables" && name == "ours" }
+	route := func(list []string) error { _, err := readRoute(list, lookup); return err }
+	rule := func(list []string) error { _, err := readRule(list, lookup); return err }
+	for _, c := range []struct {
+		read  func([]string) error
+		words string
+		want  string
+	}{
+		{route, "", "word 1: a route needs a destination"},
+		{route, "via 10.0.0.1", "word 3: a route needs a destination"},
+		{route, "10.0.0.0/8", "word 2: a route needs via, dev or nexthop"},
+		{route, "10.0.0.0/8 vai 10.0.0.1", `word 2, "vai": not a word of a route`},
+		{route, "10.0.0.0/33 dev eth0", `word 1, "10.0.0.0/33": neither a word that is known here nor an address`},
+		{route, "10.0.0.0/8 via", "word 3: via lacks its value"},
+		{route, "2001:db8::/32 via 10.0.0.1", "word 4: an IPv6 route has no IPv4 next hop"},
+		{route, "10.0.0.0/8 via inet 2001:db8::1", `word 4, "2001:db8::1": of the other family`},
+		{route, "10.0.0.0/8 or 10.0.0.1", `word 2, "or": or goes with one via before it`},
+		{route, "10.0.0.0/8 via 10.0.0.1 or 10.0.0.2 or 10.0.0.3", `word 6, "or": or goes with one via before it`},
+		{route, "10.0.0.0/8 dev eth0 table nosuch", `word 5, "nosuch": neither a number nor a name in rt_tables`},
+		{route, "10.0.0.0/8 dev eth0 metric -1", `word 5, "-1": not a number of 32 bits`},
+		{route, "10.0.0.0/8 dev eth0/1", `word 3, "eth0/1": not a name of an interface`},
+		{route, "10.0.0.0/8 dev eth0 nexthop via 10.0.0.1", "word 7: nexthop does not go with via and dev"},
+		{route, "10.0.0.0/8 nexthop weight 300 via 10.0.0.1", `word 4, "300": a weight is from 1 to 256`},
+		{route, "10.0.0.0/8 nexthop foo", `word 3, "foo": not a word of a nexthop`},
+		{route, "10.0.0.0/8 nexthop", `word 2, "nexthop": a nexthop needs via or dev`},
+		{route, "blackhole 10.0.0.0/8 dev eth0", "word 5: a route of this type leads nowhere"},
+		{route, "10.0.0.0/8 dev eth0 pref high", "word 6: pref, expires and from are words of IPv6"},
+		{route, "10.0.0.0/8 dev eth0 rtt 5m", `word 5, "5m": not a time`},
+		{route, "10.0.0.0/8 dev eth0 rtt 4294967295s", `word 5, "4294967295s": not a time`},
+		{route, "10.0.0.0/8 encap mpls 1 dev eth0", `word 2, "encap": encapsulation is not supported`},
+		{rule, "from 10.0.0.0/8", "word 3: a rule needs table, l3mdev, goto, nop, blackhole, unreachable or prohibit"},
+		{rule, "from 10.0.0.0/8 tabel 3", `word 3, "tabel": not a word of a rule`},
+		{rule, "from 10.0.0.0/8 to 2001:db8::1 table 3", `word 4, "2001:db8::1": of the other family`},
+		{rule, "table 3 nop", `word 3, "nop": a rule has one action`},
+		{rule, "table 0", `word 2, "0": there is no table 0`},
+		{rule, "nop suppress_prefixlength 0", "word 4: realms and suppress_ words go with table alone"},
+		{rule, "goto 10 priority 11", "word 5: goto leads to a rule further down: its number is to be higher than the priority"},
+		{rule, "fwmark 1/x table 3", `word 2, "1/x": not a mark with a mask`},
+		{rule, "dport 9-8 table 3", `word 2, "9-8": not a range`},
+		{rule, "uidrange 9 table 3", `word 2, "9": not a range`},
+		{rule, "type", "word 2: type lacks its value"},
+	} {
+		err := c.read(strings.Fields(c.words))
+		if err == nil || err.Error() != c.want {
 			t.Errorf("%q: %v, want %s", c.words, err, c.want)
 		}
 	}
-	r, err := parseRoute(&words{rest: []string{"10.0.0.0/8", "table", "blue", "dev", "eth0"}, names: tables, index: index})
-	if err != nil || r.table != 32 || r.device != 2 {
-		t.Errorf("got %+v, %v", r, err)
+	if r, err := readRoute([]string{"default", "dev", "eth0", "table", "ours"}, lookup); err != nil || r.table != 42 {
+		t.Errorf("a table by name: %+v, %v", r, err)
 	}
 }
 
-// TestSweepRoutes: what a killed process left goes, and nothing else.
-func TestSweepRoutes(t *testing.T) {
-	h, k := plainHost(t)
-	show := func() string {
-		return fmt.Sprint(lines(h.ip("route", "show", "table", "all")), lines(h.ip("-6", "route", "show", "table", "all")), lines(h.ip("rule")), lines(h.ip("-6", "rule")))
+func FuzzRouteWords(f *testing.F) {
+	routes, rules := likeIP()
+	for _, s := range slices.Concat(routes, rules) {
+		f.Add(s)
 	}
-	h.ip("route", "add", "198.51.100.0/24", "via", "10.1.255.2", "proto", "18")
-	h.ip("rule", "add", "from", "198.51.100.0/24", "table", "9")
-	before := show()
-	for _, s := range []string{"192.0.2.0/24 via 10.1.255.2", "198.51.100.0/24 via 10.1.255.3", "blackhole 192.0.2.0/25 table 700", "2001:db8:5::/48 via 2001:db8:1::ffff:2", "192.0.3.0/24 nexthop via 10.1.255.2 nexthop via 10.1.255.3"} {
-		h.inside(func() error { return k.AddRoute(strings.Fields(s)) })
-	}
-	for _, s := range []string{"from 10.0.0.1 table 700", "from 2001:db8:5::1 table 700 priority 7", "iif eth0 fwmark 5 goto 32766 priority 9"} {
-		h.inside(func() error { return k.AddRule(strings.Fields(s)) })
-	}
-	n, err := k.SweepRoutes()
-	if n != 8 || err != nil {
-		t.Errorf("swept %d, %v", n, err)
-	}
-	if after := show(); after != before {
-		t.Errorf("after: %s\nbefore: %s", after, before)
-	}
+	f.Fuzz(func(_ *testing.T, s string) {
+		lookup := func(string, string) (uint32, bool) { return 7, true }
+		if r, err := readRoute(strings.Fields(s), lookup); err == nil {
+			_, _ = r.encode(func(string) (int, error) { return 1, nil })
+		}
+		if r, err := readRule(strings.Fields(s), lookup); err == nil {
+			r.encode()
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,311 +12,321 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddRule adds a rule in the words of ip(8), in the forms that keepalived.conf has. A
-// word that it does not know is an error that names it. It has [PlainProtocol] unless
-// "protocol" says otherwise. One that is there is fine.
-func (k *Kernel) AddRule(text []string) error {
-	r, err := parsePolicyRule(k.words(text))
-	if err == nil {
-		err = k.one(message{kind: unix.RTM_NEWRULE, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: r.encode()})
-	}
+// rulePriority is the priority of a rule whose words name none: before the kernel's
+// own rules. Keepalived counts down from here; that the number stays the same makes a
+// rule found again.
+const rulePriority = 16383
+
+// AddRule adds a rule of policy routing in the words of ip(8): from, to, table,
+// priority, fwmark, iif and so on. It bears [PlainProtocol] as its protocol unless the
+// words name another. A rule without a priority gets 16383. One that is there already
+// is fine. The error about a word is a [WordError].
+func (k *Kernel) AddRule(words []string) error {
+	err := k.rule(words, unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add rule %s: %w", strings.Join(text, " "), err)
+		return fmt.Errorf("add rule %q: %w", strings.Join(words, " "), err)
 	}
 	return nil
 }
 
-// RemoveRule removes the rule that [Kernel.AddRule] adds for the same words. One that is
+// RemoveRule removes a rule that [Kernel.AddRule] added with the same words. One that is
 // not there is fine.
-func (k *Kernel) RemoveRule(text []string) error {
-	r, err := parsePolicyRule(k.words(text))
-	if err == nil {
-		err = k.one(message{kind: unix.RTM_DELRULE, body: r.encode()})
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove rule %s: %w", strings.Join(text, " "), err)
+func (k *Kernel) RemoveRule(words []string) error {
+	err := k.rule(words, unix.RTM_DELRULE, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove rule %q: %w", strings.Join(words, " "), err)
 	}
 	return nil
 }
 
-// What a rule does (FR_ACT_*), and a flag of it.
-const (
-	ruleToTable     = 1
-	ruleGoto        = 2
-	ruleNop         = 3
-	ruleBlackhole   = 6
-	ruleUnreachable = 7
-	ruleProhibit    = 8
-
-	ruleInvert = 2 // FIB_RULE_INVERT
-)
-
-// policyRule is a rule as the kernel takes it.
-type policyRule struct {
-	family     family
-	to, from   netip.Prefix // zero = all
-	tos        byte
-	action     byte // 0 = not given
-	table      uint32
-	flags      uint32
-	protocol   byte
-	tableOnly  string           // a word that needs a table
-	attributes []routeAttribute // of 32 bits
-	others     []byte           // other attributes, encoded
+func (k *Kernel) rule(words []string, kind, flags uint16) error {
+	r, err := readRule(words, iproute2)
+	if err != nil {
+		return err
+	}
+	k.change.Lock()
+	defer k.change.Unlock()
+	return k.one(message{kind: kind, flags: flags, body: r.encode()})
 }
 
-// encode makes the body of RTM_NEWRULE and RTM_DELRULE.
-//
-//	struct fib_rule_hdr   family, length of destination and source, tos,
-//	                      table, 2 reserved, action (8 bits each), flags (32 bits)
-func (r *policyRule) encode() []byte {
-	table := byte(unix.RT_TABLE_UNSPEC)
-	if r.table < 256 {
-		table = byte(r.table)
-	}
-	b := make([]byte, 0, 128)
-	b = append(b, r.family.orIPv4(), bitsOf(r.to), bitsOf(r.from), r.tos, table, 0, 0, r.action)
-	b = binary.NativeEndian.AppendUint32(b, r.flags)
-	if r.to.IsValid() {
-		b = appendAttr(b, unix.FRA_DST, r.to.Addr().AsSlice())
-	}
-	if r.from.IsValid() {
-		b = appendAttr(b, unix.FRA_SRC, r.from.Addr().AsSlice())
-	}
-	if r.table > 255 {
-		b = appendNative32(b, unix.FRA_TABLE, r.table)
-	}
-	for _, a := range r.attributes {
-		b = appendNative32(b, a.kind, a.value)
-	}
-	b = append(b, r.others...)
-	return appendAttr(b, unix.FRA_PROTOCOL, []byte{r.protocol})
+// rule is a rule as its words have it.
+type rule struct {
+	family        family
+	from, to      netip.Prefix
+	action        byte // FR_ACT_*
+	table         uint32
+	target        uint32 // of goto
+	invert        bool
+	tos           byte
+	priority      uint32
+	prioritised   bool
+	attributes    []byte // those that need no more thought
+	l3mdev        bool
+	ofTable       bool // a word that goes with table alone was there
+	protocol      byte
+	input, output string
 }
 
-// parsePolicyRule makes sense of the words of a rule.
-func parsePolicyRule(w *words) (*policyRule, error) {
-	r := &policyRule{protocol: PlainProtocol}
-	for {
-		word, ok := w.next()
+// readRule reads a rule in the words of ip(8).
+func readRule(list []string, lookup numbers) (rule, error) {
+	w := &words{list: list, numbers: lookup}
+	r := rule{protocol: PlainProtocol, priority: rulePriority}
+	for w.more() {
+		word, _ := w.next()
+		read, ok := ruleWords()[word]
 		if !ok {
-			break
+			return rule{}, w.wrong("not a word of a rule")
 		}
-		known := false
-		var err error
-		for _, f := range []func(*words, string) (bool, error){r.takeSelector, r.takeMatch, r.takeAction} {
-			if known, err = f(w, word); known || err != nil {
-				break
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			return nil, fmt.Errorf("unknown word %q", word)
+		if err := read(w, &r); err != nil {
+			return rule{}, err
 		}
 	}
+	if r.family == 0 {
+		r.family = unix.AF_INET
+	}
+	reason := ""
 	switch {
-	case r.action == 0:
-		return nil, errors.New("nothing says what it does: table, goto, nop, blackhole, unreachable, prohibit or l3mdev")
-	case r.tableOnly != "" && r.action != ruleToTable:
-		return nil, fmt.Errorf("%s without table", r.tableOnly)
-	}
-	return r, nil
-}
-
-// takeSelector reads words that say which packets, by address and interface.
-func (r *policyRule) takeSelector(w *words, word string) (known bool, err error) {
-	switch word {
-	case "from":
-		if r.from, err = w.network(word); err == nil && r.from.IsValid() {
-			err = r.family.agree(familyOf(r.from.Addr()), word)
-		}
-	case "to":
-		if r.to, err = w.network(word); err == nil && r.to.IsValid() {
-			err = r.family.agree(familyOf(r.to.Addr()), word)
-		}
-	case "inet", "inet6":
-		err = r.family.agree(familyNamed(word), word)
-	case "not":
-		r.flags |= ruleInvert
-	case "iif", "dev":
-		err = r.takeInterface(w, word, unix.FRA_IIFNAME)
-	case "oif":
-		err = r.takeInterface(w, word, unix.FRA_OIFNAME)
+	case r.action == unix.FR_ACT_UNSPEC:
+		reason = "a rule needs table, l3mdev, goto, nop, blackhole, unreachable or prohibit"
+	case r.ofTable && r.action != unix.FR_ACT_TO_TBL:
+		reason = "realms and suppress_ words go with table alone"
+	case r.action == unix.FR_ACT_GOTO && (!r.prioritised || r.priority >= r.target):
+		reason = "goto leads to a rule further down: its number is to be higher than the priority"
 	default:
-		return false, nil
+		return r, nil
 	}
-	return true, err
+	return rule{}, &WordError{Place: len(list) + 1, Reason: reason}
 }
 
-// takeInterface reads the name of an interface, which need not be there.
-func (r *policyRule) takeInterface(w *words, word string, kind uint16) error {
-	name, err := w.value(word)
-	if err == nil && len(name) >= unix.IFNAMSIZ {
-		err = fmt.Errorf("%s %q is longer than %d bytes", word, name, unix.IFNAMSIZ-1)
+func ruleWords() map[string]func(*words, *rule) error {
+	action := func(a byte) func(*words, *rule) error {
+		return func(w *words, r *rule) error { return r.act(w, a) }
 	}
-	r.others = appendAttr(r.others, kind, append([]byte(name), 0))
+	return map[string]func(*words, *rule) error{
+		"inet":  func(w *words, r *rule) error { return w.fixFamily(&r.family, unix.AF_INET) },
+		"inet6": func(w *words, r *rule) error { return w.fixFamily(&r.family, unix.AF_INET6) },
+		"from":  func(w *words, r *rule) (err error) { r.from, err = w.prefix(&r.family); return err },
+		"to":    func(w *words, r *rule) (err error) { r.to, err = w.prefix(&r.family); return err },
+		"table": ruleTable, "lookup": ruleTable,
+		"not":        func(_ *words, r *rule) error { r.invert = true; return nil },
+		"preference": rulePreference, "pref": rulePreference, "order": rulePreference, "priority": rulePreference,
+		"tos": ruleTOS, "dsfield": ruleTOS,
+		"fwmark":                ruleMark,
+		"realms":                ruleRealms,
+		"suppress_prefixlength": ruleSuppressLength, "sup_pl": ruleSuppressLength,
+		"suppress_ifgroup": ruleSuppressGroup, "sup_group": ruleSuppressGroup,
+		"dev": ruleInput, "iif": ruleInput,
+		"oif":       func(w *words, r *rule) (err error) { r.output, err = w.name(); return err },
+		"tunnel-id": ruleTunnel,
+		"uidrange":  ruleUsers,
+		"l3mdev":    func(w *words, r *rule) error { r.l3mdev = true; return r.act(w, unix.FR_ACT_TO_TBL) },
+		"protocol":  ruleProtocol, "proto": ruleProtocol,
+		"ipproto": ruleIPProtocol,
+		"sport":   func(w *words, r *rule) error { return r.ports(w, unix.FRA_SPORT_RANGE) },
+		"dport":   func(w *words, r *rule) error { return r.ports(w, unix.FRA_DPORT_RANGE) },
+		"type": func(w *words, _ *rule) error {
+			if w.more() {
+				return nil // the next word is one of the actions
+			}
+			_, err := w.value()
+			return err
+		},
+		"goto":      ruleGoto,
+		"nop":       action(unix.FR_ACT_NOP),
+		"blackhole": action(unix.FR_ACT_BLACKHOLE), "unreachable": action(unix.FR_ACT_UNREACHABLE),
+		"prohibit": action(unix.FR_ACT_PROHIBIT),
+	}
+}
+
+func (r *rule) act(w *words, action byte) error {
+	if r.action != unix.FR_ACT_UNSPEC {
+		return w.wrong("a rule has one action")
+	}
+	r.action = action
+	return nil
+}
+
+func ruleTable(w *words, r *rule) error {
+	if err := r.act(w, unix.FR_ACT_TO_TBL); err != nil {
+		return err
+	}
+	n, err := w.named("rt_tables", 32)
+	if err == nil && n == 0 {
+		err = w.wrong("there is no table 0")
+	}
+	r.table = n
 	return err
 }
 
-// takeMatch reads the other words that say which packets, and in what order.
-func (r *policyRule) takeMatch(w *words, word string) (known bool, err error) {
-	var n uint32
-	switch word {
-	case "priority", "preference", "pref", "order":
-		n, err = w.number(word, 32)
-		r.add(unix.FRA_PRIORITY, n)
-	case "tos", "dsfield":
-		n, err = w.named(word, nameTOS)
-		r.tos = byte(n)
-	case "fwmark":
-		err = r.takeMark(w)
-	case "realms":
-		n, err = w.realms()
-		r.add(unix.FRA_FLOW, n)
-		r.tableOnly = word
-	case "suppress_prefixlength", "sup_pl":
-		n, err = w.number(word, 31)
-		r.add(unix.FRA_SUPPRESS_PREFIXLEN, n)
-		r.tableOnly = word
-	case "suppress_ifgroup", "sup_group":
-		n, err = w.named(word, nameGroup)
-		r.add(unix.FRA_SUPPRESS_IFGROUP, n)
-		r.tableOnly = word
-	case "protocol", "proto":
-		n, err = w.named(word, nameProtocol)
-		r.protocol = byte(n)
-	case "ipproto":
-		n, err = w.transport(word)
-		r.others = appendAttr(r.others, unix.FRA_IP_PROTO, []byte{byte(n)})
-	case "sport":
-		err = r.takeRange(w, word, unix.FRA_SPORT_RANGE, 16)
-	case "dport":
-		err = r.takeRange(w, word, unix.FRA_DPORT_RANGE, 16)
-	case "uidrange":
-		err = r.takeRange(w, word, unix.FRA_UID_RANGE, 32)
-	case "tunnel-id":
-		err = r.takeTunnel(w)
-	default:
-		return false, nil
-	}
-	return true, err
+func rulePreference(w *words, r *rule) (err error) {
+	r.prioritised = true
+	r.priority, err = w.number(32)
+	return err
 }
 
-func (r *policyRule) add(kind uint16, value uint32) {
-	r.attributes = append(r.attributes, routeAttribute{kind, value})
-}
+func ruleTOS(w *words, r *rule) (err error) { r.tos, err = w.hexByte("rt_dsfield"); return err }
 
-// takeMark reads MARK[/MASK].
-func (r *policyRule) takeMark(w *words) error {
-	text, err := w.value("fwmark")
+// ruleMark reads MARK[/MASK].
+func ruleMark(w *words, r *rule) error {
+	s, err := w.value()
 	if err != nil {
 		return err
 	}
-	mark, mask, masked := strings.Cut(text, "/")
+	mark, mask, masked := strings.Cut(s, "/")
 	n, err := strconv.ParseUint(mark, 0, 32)
 	if err != nil {
-		return fmt.Errorf("fwmark %q is no number", text)
+		return w.wrong("not a mark")
 	}
-	r.add(unix.FRA_FWMARK, uint32(n))
-	if !masked {
-		return nil
+	r.attributes = appendNative(r.attributes, unix.FRA_FWMARK, uint32(n))
+	if masked {
+		if n, err = strconv.ParseUint(mask, 0, 32); err != nil {
+			return w.wrong("not a mark with a mask")
+		}
+		r.attributes = appendNative(r.attributes, unix.FRA_FWMASK, uint32(n))
 	}
-	if n, err = strconv.ParseUint(mask, 0, 32); err != nil {
-		return fmt.Errorf("fwmark %q: the mask is no number", text)
-	}
-	r.add(unix.FRA_FWMASK, uint32(n))
 	return nil
 }
 
-// takeRange reads FIRST[-LAST].
-func (r *policyRule) takeRange(w *words, word string, kind uint16, bits int) error {
-	text, err := w.value(word)
+func ruleRealms(w *words, r *rule) error {
+	n, err := w.realms()
 	if err != nil {
 		return err
 	}
-	low, high, two := strings.Cut(text, "-")
+	r.ofTable = true
+	r.attributes = appendNative(r.attributes, unix.FRA_FLOW, n)
+	return w.fixFamily(&r.family, unix.AF_INET)
+}
+
+func ruleSuppressLength(w *words, r *rule) error {
+	n, err := w.number(31)
+	r.ofTable = true
+	r.attributes = appendNative(r.attributes, unix.FRA_SUPPRESS_PREFIXLEN, n)
+	return err
+}
+
+func ruleSuppressGroup(w *words, r *rule) error {
+	n, err := w.named("group", 32)
+	r.ofTable = true
+	r.attributes = appendNative(r.attributes, unix.FRA_SUPPRESS_IFGROUP, n)
+	return err
+}
+
+func ruleInput(w *words, r *rule) (err error) { r.input, err = w.name(); return err }
+
+func ruleTunnel(w *words, r *rule) error {
+	s, err := w.value()
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		return w.wrong("not a number of a tunnel")
+	}
+	r.attributes = appendAttr(r.attributes, unix.FRA_TUN_ID, binary.BigEndian.AppendUint64(nil, n))
+	return nil
+}
+
+// span reads FIRST[-LAST].
+func (w *words) span(bits int, single bool) (first, last uint32, err error) {
+	s, err := w.value()
+	if err != nil {
+		return 0, 0, err
+	}
+	a, b, two := strings.Cut(s, "-")
 	if !two {
-		high = low
+		b = a
 	}
-	first, err := strconv.ParseUint(low, 10, bits)
-	last, err2 := strconv.ParseUint(high, 10, bits)
-	if err != nil || err2 != nil || first > last {
-		return fmt.Errorf("%s %q is neither a number nor a range", word, text)
+	from, err := strconv.ParseUint(a, 10, bits)
+	if err != nil {
+		return 0, 0, w.wrong("not a range")
 	}
-	var b []byte
-	for _, n := range []uint64{first, last} {
-		if bits == 16 {
-			b = binary.NativeEndian.AppendUint16(b, uint16(n))
-		} else {
-			b = binary.NativeEndian.AppendUint32(b, uint32(n))
-		}
+	to, err := strconv.ParseUint(b, 10, bits)
+	if err != nil || from > to || !two && !single {
+		return 0, 0, w.wrong("not a range")
 	}
-	r.others = appendAttr(r.others, kind, b)
-	return nil
+	return uint32(from), uint32(to), nil
 }
 
-func (r *policyRule) takeTunnel(w *words) error {
-	text, err := w.value("tunnel-id")
+func ruleUsers(w *words, r *rule) error {
+	first, last, err := w.span(32, false)
+	b := binary.NativeEndian.AppendUint32(nil, first)
+	r.attributes = appendAttr(r.attributes, unix.FRA_UID_RANGE, binary.NativeEndian.AppendUint32(b, last))
+	return err
+}
+
+func (r *rule) ports(w *words, kind uint16) error {
+	first, last, err := w.span(16, true)
+	b := binary.NativeEndian.AppendUint16(nil, uint16(first))
+	r.attributes = appendAttr(r.attributes, kind, binary.NativeEndian.AppendUint16(b, uint16(last)))
+	return err
+}
+
+func ruleProtocol(w *words, r *rule) error {
+	n, err := w.named("rt_protos", 8)
+	r.protocol = byte(n)
+	return err
+}
+
+func ruleIPProtocol(w *words, r *rule) error {
+	s, err := w.value()
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseUint(text, 0, 64)
-	if err != nil {
-		return fmt.Errorf("tunnel-id %q is no number", text)
+	known := map[string]byte{"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "vrrp": 112, "sctp": 132}
+	n, ok := known[s]
+	if !ok {
+		v, err := strconv.ParseUint(s, 0, 8)
+		if err != nil || v == 0 {
+			return w.wrong("not an IP protocol")
+		}
+		n = byte(v)
 	}
-	r.others = appendUint64(r.others, unix.FRA_TUN_ID, n)
+	r.attributes = appendAttr(r.attributes, unix.FRA_IP_PROTO, []byte{n})
 	return nil
 }
 
-// transport reads a protocol on top of IP.
-func (w *words) transport(of string) (uint32, error) {
-	text, err := w.value(of)
-	if err != nil {
-		return 0, err
+func ruleGoto(w *words, r *rule) (err error) {
+	if err := r.act(w, unix.FR_ACT_GOTO); err != nil {
+		return err
 	}
-	n, ok := map[string]uint32{
-		"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "ipv6-icmp": unix.IPPROTO_ICMPV6, "sctp": unix.IPPROTO_SCTP,
-		"dccp": unix.IPPROTO_DCCP, "gre": unix.IPPROTO_GRE, "esp": unix.IPPROTO_ESP, "ah": unix.IPPROTO_AH, "udplite": unix.IPPROTO_UDPLITE,
-	}[text]
-	if ok {
-		return n, nil
-	}
-	v, err := strconv.ParseUint(text, 10, 8)
-	if err != nil {
-		return 0, fmt.Errorf("unknown %s %q", of, text)
-	}
-	return uint32(v), nil
+	r.target, err = w.number(32)
+	return err
 }
 
-// takeAction reads what is done with the packets.
-func (r *policyRule) takeAction(w *words, word string) (known bool, err error) {
-	if word == "type" {
-		if word, err = w.value(word); err != nil {
-			return false, err
-		}
+// encode makes the body of a message about the rule:
+//
+//	struct fib_rule_hdr  family, lengths of destination and source, tos, table (8 bits),
+//	                     2 reserved bytes, action (8 bits), flags (32 bits)
+//	FRA_*                attributes
+func (r *rule) encode() []byte {
+	var flags uint32
+	if r.invert {
+		flags |= unix.FIB_RULE_INVERT
 	}
-	actions := map[string]byte{
-		"table": ruleToTable, "lookup": ruleToTable, "l3mdev": ruleToTable, "goto": ruleGoto, "nop": ruleNop,
-		"blackhole": ruleBlackhole, "unreachable": ruleUnreachable, "prohibit": ruleProhibit,
+	b := []byte{byte(r.family), bitsOf(r.to), bitsOf(r.from), r.tos, tableByte(r.table), 0, 0, r.action}
+	b = binary.NativeEndian.AppendUint32(b, flags)
+	if r.table > math.MaxUint8 {
+		b = appendNative(b, unix.FRA_TABLE, r.table)
 	}
-	action, ok := actions[word]
-	switch {
-	case !ok:
-		return false, nil
-	case r.action != 0:
-		return true, fmt.Errorf("%s: it does something else already", word)
+	if r.to.Bits() > 0 {
+		b = appendAttr(b, unix.FRA_DST, r.to.Addr().AsSlice())
 	}
-	r.action = action
-	var n uint32
-	switch word {
-	case "table", "lookup":
-		r.table, err = w.named(word, nameTable)
-	case "l3mdev":
-		r.others = appendAttr(r.others, unix.FRA_L3MDEV, []byte{1})
-	case "goto":
-		n, err = w.number(word, 32)
-		r.add(unix.FRA_GOTO, n)
+	if r.from.Bits() > 0 {
+		b = appendAttr(b, unix.FRA_SRC, r.from.Addr().AsSlice())
 	}
-	return true, err
+	b = appendNative(b, unix.FRA_PRIORITY, r.priority)
+	if r.action == unix.FR_ACT_GOTO {
+		b = appendNative(b, unix.FRA_GOTO, r.target)
+	}
+	if r.input != "" {
+		b = appendString(b, unix.FRA_IIFNAME, r.input)
+	}
+	if r.output != "" {
+		b = appendString(b, unix.FRA_OIFNAME, r.output)
+	}
+	if r.l3mdev {
+		b = appendAttr(b, unix.FRA_L3MDEV, []byte{1})
+	}
+	b = append(b, r.attributes...)
+	return appendAttr(b, unix.FRA_PROTOCOL, []byte{r.protocol})
 }

@@ -3,215 +3,223 @@ package linux
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// vmacAlias begins the alias (ip link show: "alias") of the interfaces that we make. What
-// follows are settings that the parent had before.
-const vmacAlias = "holdfast vmac"
+// vmacAlias begins the alias (IFLA_IFALIAS) of an interface that AddVMAC made: it is how
+// the next process knows it. What follows are settings that the parent had before.
+const vmacAlias = "holdfast virtual MAC"
 
-// VMACConfig describes an interface on top of another, with the virtual router's MAC
-// address (macvlan), or with the parent's (ipvlan).
+// VMACConfig is an interface of a virtual router on top of another one.
 type VMACConfig struct {
 	Name, Parent string
-	MAC          net.HardwareAddr // of a macvlan
-	IPv6         bool             // the virtual router's family is IPv6, or it has IPv6 addresses as well
-	IPVLAN       bool
-	Mode         string // of an ipvlan: bridge, private or vepa; "" = bridge
+	// MAC is the virtual router's address, see [VirtualMAC]. Not for an IPVLAN, which
+	// has its parent's.
+	MAC    net.HardwareAddr
+	IPVLAN bool
+	Mode   string // of an IPVLAN: bridge (""), private or vepa
+	// IPv6 is the family of the virtual router. An interface of an IPv4 router has IPv6
+	// switched off, unless BothFamilies is set: it has addresses of both.
+	IPv6, BothFamilies bool
+	// Source is an address for the interface itself, from which advertisements may
+	// leave; zero = none.
+	Source netip.Prefix
 }
 
-// AddVMAC makes the interface and switches it on. One that is there and is as it should
-// be is kept, also if another process made it; one of our making that is otherwise is
-// made anew; any other is an error.
+// VirtualMAC returns the MAC address of a virtual router (RFC 9568, 7.3).
+func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
+	if ipv6 {
+		return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x02, vrid}
+	}
+	return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x01, vrid}
+}
+
+// AddVMAC makes the interface and switches it on: a macvlan in private mode, or an
+// IPVLAN. One of that name that is as it should be is kept, with its addresses (a
+// macvlan that a killed Keepalived left, too); one that a former process made in another way is replaced; any other is an error. On
+// the interface of an IPv4 router, and for ARP on its parent, it sets what keeps the
+// two from answering for each other:
 //
-// A macvlan is in private mode: it hears the frames to its MAC address, and neither
-// those of other macvlans nor its parent's. So that virtual addresses are only ever seen
-// with the virtual MAC address, it and its parent answer ARP for their own addresses
-// only; both are in the same subnet, so that it does not check the way back of packets
-// (rp_filter) and accepts those from the host's own addresses. It makes no IPv6
-// link-local address of the virtual MAC address, which would be the same on all
-// routers (RFC 9568, section 7.4): it has the parent's.
-func (k *Kernel) AddVMAC(v VMACConfig) error {
-	k.vmacs.Lock()
-	defer k.vmacs.Unlock()
-	if err := k.addVMAC(v); err != nil {
-		return fmt.Errorf("make interface %s: %w", v.Name, err)
+//	interface  arp_ignore 1, accept_local 1, rp_filter 0, promote_secondaries 1
+//	parent     arp_ignore 1, arp_filter 1, arp_announce 2
+//
+// Keepalived sets all but the last. Without it, an answer of the VIP that leaves on the
+// parent makes the parent ask for the client with the VIP as sender and its own MAC
+// address, and the client goes on with that one.
+//
+// The parent has its former settings back when the last such interface on it is removed;
+// until then they are in the alias of each, so that they outlive a process that is
+// killed. If net.ipv4.conf.all.rp_filter is not 0, each interface gets at least its value
+// and it becomes 0, as Keepalived does, because the larger of the two counts.
+//
+// The kernel makes no link-local address on the interface; give it the
+// parent's as Source if IPv6 advertisements are to leave on it.
+func (k *Kernel) AddVMAC(c VMACConfig) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	if err := k.addVMAC(c); err != nil {
+		return fmt.Errorf("add interface %s on %s: %w", c.Name, c.Parent, err)
 	}
 	return nil
 }
 
-func (k *Kernel) addVMAC(v VMACConfig) error {
-	parent, err := k.links.LinkByName(v.Parent)
+func (k *Kernel) addVMAC(c VMACConfig) error {
+	parent, err := k.links.LinkByName(c.Parent)
 	if err != nil {
-		return fmt.Errorf("parent %s: %w", v.Parent, noInterface(err))
+		return noInterface(err)
 	}
-	link, err := k.findVMAC(v, parent)
+	wanted, err := c.link(parent.Attrs())
 	if err != nil {
 		return err
 	}
-	if link == nil {
-		if link, err = k.makeVMAC(v, parent); err != nil {
+	if master := parent.Attrs().MasterIndex; master != 0 {
+		if link, err := k.links.LinkByIndex(master); err == nil && link.Type() == "vrf" {
+			wanted.Attrs().MasterIndex = master
+		}
+	}
+	alias, err := k.aliasFor(c, parent.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	there, err := k.links.LinkByName(c.Name)
+	made := false
+	switch {
+	case err == nil && same(there, wanted):
+		if !isVMAC(there) {
+			if err := k.links.LinkSetAlias(there, alias); err != nil {
+				return fmt.Errorf("mark: %w", err)
+			}
+		}
+	case err == nil && !isVMAC(there):
+		return fmt.Errorf("there is another interface of that name, which we did not make")
+	default:
+		if err == nil {
+			if err := k.links.LinkDel(there); err != nil {
+				return fmt.Errorf("replace: %w", err)
+			}
+		}
+		if there, err = k.make(wanted, alias); err != nil {
 			return err
 		}
+		made = true
 	}
-	if err := k.tuneVMAC(v, link, parent); err != nil {
-		return err
+	err = k.prepareVMAC(c, there.Attrs().Index, parent.Attrs().Index)
+	if err == nil {
+		err = k.links.LinkSetUp(there)
 	}
-	if err := k.links.LinkSetUp(link); err != nil {
-		return fmt.Errorf("switch on: %w", err)
-	}
-	if !v.IPv6 || v.IPVLAN {
-		return nil
-	}
-	return k.lendLinkLocal(link.Attrs().Name, parent.Attrs().Index)
-}
-
-// findVMAC returns the interface if it is there as it should be; nil if it is to be made.
-func (k *Kernel) findVMAC(v VMACConfig, parent netlink.Link) (netlink.Link, error) {
-	link, err := k.links.LinkByName(v.Name)
-	if err != nil {
-		if errors.Is(noInterface(err), ErrNoInterface) {
-			return nil, nil
+	if err == nil && c.Source.IsValid() {
+		err = k.one(sourceMessage(c.Source, there.Attrs().Index))
+		if errors.Is(err, unix.EEXIST) {
+			err = nil
 		}
-		return nil, err
 	}
-	switch {
-	case v.matches(link, parent.Attrs().Index):
-		return link, k.adoptVMAC(v, link)
-	case !isVMAC(link):
-		return nil, fmt.Errorf("there is another interface (%s) of that name", link.Type())
+	if err != nil && made {
+		err = errors.Join(err, k.links.LinkDel(there))
 	}
-	if err := k.removeVMAC(link); err != nil {
-		return nil, err
-	}
-	return nil, nil
+	return err
 }
 
-// adoptVMAC makes ours what another program, such as a killed Keepalived, has made.
-func (k *Kernel) adoptVMAC(v VMACConfig, link netlink.Link) error {
-	if isVMAC(link) {
-		return nil
+// make makes an interface that is off.
+func (k *Kernel) make(wanted netlink.Link, alias string) (netlink.Link, error) {
+	if err := k.links.LinkAdd(wanted); err != nil {
+		return nil, err
 	}
-	alias, err := k.vmacAlias(v, link.Attrs().ParentIndex)
+	there, err := k.links.LinkByName(wanted.Attrs().Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return k.links.LinkSetAlias(link, alias)
+	if err := k.links.LinkSetAlias(there, alias); err != nil {
+		return nil, errors.Join(fmt.Errorf("mark: %w", err), k.links.LinkDel(there))
+	}
+	return there, nil
 }
 
-// isVMAC reports whether we made the interface.
-func isVMAC(link netlink.Link) bool {
-	return (link.Type() == "macvlan" || link.Type() == "ipvlan") && strings.HasPrefix(link.Attrs().Alias, vmacAlias)
+// link is the interface as it should be.
+func (c VMACConfig) link(parent *netlink.LinkAttrs) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = c.Name, parent.Index
+	attrs.Group = parent.Group // filters by group go on to fit
+	if !c.IPVLAN {
+		if len(c.MAC) != 6 || c.MAC[0]&1 != 0 {
+			return nil, fmt.Errorf("MAC address %s is not one of a host", c.MAC)
+		}
+		attrs.HardwareAddr = c.MAC
+		return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PRIVATE}, nil
+	}
+	modes := map[string]netlink.IPVlanFlag{"": netlink.IPVLAN_FLAG_BRIDGE, "bridge": netlink.IPVLAN_FLAG_BRIDGE,
+		"private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA}
+	flag, ok := modes[c.Mode]
+	if !ok {
+		return nil, fmt.Errorf("mode %q is not bridge, private or vepa", c.Mode)
+	}
+	return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2, Flag: flag}, nil
 }
 
-func (v VMACConfig) matches(link netlink.Link, parent int) bool {
-	if link.Attrs().ParentIndex != parent {
+// same says whether an interface is as it should be. A macvlan need not bear our mark:
+// with that MAC address it is the virtual router's, left by a Keepalived that was killed.
+func same(there, wanted netlink.Link) bool {
+	a, b := there.Attrs(), wanted.Attrs()
+	if a.ParentIndex != b.ParentIndex {
 		return false
 	}
-	if v.IPVLAN {
-		l, ok := link.(*netlink.IPVlan)
-		return ok && l.Mode == netlink.IPVLAN_MODE_L2
+	switch w := wanted.(type) {
+	case *netlink.Macvlan:
+		t, ok := there.(*netlink.Macvlan)
+		return ok && t.Mode == w.Mode && sameMAC(a.HardwareAddr, b.HardwareAddr)
+	case *netlink.IPVlan:
+		t, ok := there.(*netlink.IPVlan)
+		return ok && isVMAC(there) && t.Mode == w.Mode && t.Flag == w.Flag
 	}
-	l, ok := link.(*netlink.Macvlan)
-	return ok && l.Mode == netlink.MACVLAN_MODE_PRIVATE && l.HardwareAddr.String() == v.MAC.String()
+	return false
 }
 
-func (k *Kernel) makeVMAC(v VMACConfig, parent netlink.Link) (netlink.Link, error) {
-	a := netlink.NewLinkAttrs()
-	a.Name, a.ParentIndex, a.Group = v.Name, parent.Attrs().Index, parent.Attrs().Group
-	var link netlink.Link
-	if v.IPVLAN {
-		flag, err := ipvlanFlag(v.Mode)
-		if err != nil {
-			return nil, err
-		}
-		link = &netlink.IPVlan{LinkAttrs: a, Mode: netlink.IPVLAN_MODE_L2, Flag: flag}
-	} else {
-		a.HardwareAddr = v.MAC
-		link = &netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_PRIVATE}
+// sourceMessage adds the interface's own address: it is no VIP, and bears no mark. It
+// goes with the interface.
+func sourceMessage(p netip.Prefix, index int) message {
+	scope := byte(unix.RT_SCOPE_UNIVERSE)
+	if p.Addr().IsLinkLocalUnicast() {
+		scope = unix.RT_SCOPE_LINK
 	}
-	alias, err := k.vmacAlias(v, parent.Attrs().Index)
-	if err != nil {
-		return nil, err
+	b := appendPlain(plainPlace{index, plain(p.Addr()), p.Bits()}, scope)
+	b = appendAttr(b, unix.IFA_LOCAL, plain(p.Addr()).AsSlice())
+	b = appendAttr(b, unix.IFA_ADDRESS, plain(p.Addr()).AsSlice())
+	if p.Addr().Is6() {
+		b = appendNative(b, unix.IFA_FLAGS, unix.IFA_F_NODAD)
 	}
-	if err := k.links.LinkAdd(link); err != nil {
-		return nil, err
-	}
-	made, err := k.links.LinkByName(v.Name)
-	if err == nil {
-		err = k.links.LinkSetAlias(made, alias) // the kernel takes no alias with the making
-	}
-	if err == nil {
-		return k.links.LinkByName(v.Name)
-	}
-	return nil, errors.Join(err, k.links.LinkDel(link))
+	return message{kind: unix.RTM_NEWADDR, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: b}
 }
 
-func ipvlanFlag(mode string) (netlink.IPVlanFlag, error) {
-	switch mode {
-	case "", "bridge":
-		return netlink.IPVLAN_FLAG_BRIDGE, nil
-	case "private":
-		return netlink.IPVLAN_FLAG_PRIVATE, nil
-	case "vepa":
-		return netlink.IPVLAN_FLAG_VEPA, nil
-	}
-	return 0, fmt.Errorf("unknown ipvlan mode %q", mode)
-}
-
-// lendLinkLocal gives the interface the parent's IPv6 link-local addresses.
-func (k *Kernel) lendLinkLocal(name string, parent int) error {
-	records, err := dumpAddresses(k.reads)
-	if err != nil {
-		return err
-	}
-	var lent []PlainAddress
-	for _, r := range records {
-		if r.index == parent && r.ip.Is6() && r.ip.IsLinkLocalUnicast() && r.protocol != PlainProtocol && r.protocol != Protocol {
-			lent = append(lent, PlainAddress{Prefix: r.prefix(), Interface: name})
-		}
-	}
-	return k.AddPlain(lent)
-}
-
-// RemoveVMAC deletes an interface that [Kernel.AddVMAC] has made; one that is not there
-// is fine. With the last one of a parent, that has its former settings back.
+// RemoveVMAC deletes an interface that AddVMAC made, with its addresses. One that is
+// not there is fine; any other of that name is an error.
 func (k *Kernel) RemoveVMAC(name string) error {
-	k.vmacs.Lock()
-	defer k.vmacs.Unlock()
-	link, err := k.links.LinkByName(name)
-	if errors.Is(noInterface(err), ErrNoInterface) {
+	k.change.Lock()
+	defer k.change.Unlock()
+	there, err := k.links.LinkByName(name)
+	if err = noInterface(err); errors.Is(err, ErrNoInterface) {
 		return nil
 	}
-	if err == nil && !isVMAC(link) {
-		err = errors.New("it is another program's")
+	if err == nil && !isVMAC(there) {
+		err = errors.New("we did not make it")
 	}
 	if err == nil {
-		err = k.removeVMAC(link)
+		err = k.links.LinkDel(there)
+	}
+	if err == nil {
+		err = k.restoreParent(there.Attrs().ParentIndex, there.Attrs().Alias)
 	}
 	if err != nil {
-		return fmt.Errorf("delete interface %s: %w", name, err)
+		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
 	return nil
 }
 
-func (k *Kernel) removeVMAC(link netlink.Link) error {
-	if err := k.links.LinkDel(link); err != nil {
-		return err
-	}
-	return k.restoreParent(link.Attrs().ParentIndex, link.Attrs().Alias)
-}
-
-// LeftVMACs returns the names of the interfaces that [Kernel.AddVMAC] has made, in this
-// process or in one before it.
-func (k *Kernel) LeftVMACs() ([]string, error) {
+// VMACs returns the names of the interfaces that AddVMAC made, this process's and those
+// of a killed one.
+func (k *Kernel) VMACs() ([]string, error) {
 	links, err := k.listLinks()
 	if err != nil {
 		return nil, err
@@ -225,25 +233,10 @@ func (k *Kernel) LeftVMACs() ([]string, error) {
 	return out, nil
 }
 
+// noInterface turns the library's error into ours.
 func noInterface(err error) error {
 	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 		return ErrNoInterface
 	}
 	return err
-}
-
-// setSysctl sets an IPv6 setting of an interface, which there is no other way to.
-func setSysctl(iface, name, value string) error {
-	err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", iface, name), []byte(value), 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a kernel without IPv6
-	}
-	return err
-}
-
-// setAddrGenMode says whether the kernel makes a link-local address.
-func (k *Kernel) setAddrGenMode(index int, mode byte) error {
-	const iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
-	body := appendNest(linkBody(index), unix.IFLA_AF_SPEC, appendNest(nil, unix.AF_INET6, appendAttr(nil, iflaInet6AddrGenMode, []byte{mode})))
-	return k.writes.do([]message{{kind: unix.RTM_SETLINK, body: body}}, 1)[0]
 }

@@ -1,209 +1,219 @@
 package linux
 
 import (
+	"bufio"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// words are the words of a route or a rule, as ip(8) takes them and keepalived.conf has
-// them. They are read from the front.
-type words struct {
-	rest  []string
-	names names
-	index func(iface string) (int, error)
+// WordError says which word of a route or a rule is wrong.
+type WordError struct {
+	Place  int    // from 1; one more than there are words, if one is missing
+	Word   string // empty if it is missing
+	Reason string
 }
 
-// next takes a word off; false if there is none.
+func (e *WordError) Error() string {
+	if e.Word == "" {
+		return fmt.Sprintf("word %d: %s", e.Place, e.Reason)
+	}
+	return fmt.Sprintf("word %d, %q: %s", e.Place, e.Word, e.Reason)
+}
+
+// numbers finds what a name stands for in one of iproute2's files, such as rt_tables.
+type numbers func(file, name string) (uint32, bool)
+
+// words are the words of ip(8), read from the left.
+type words struct {
+	list    []string
+	at      int // the next one
+	numbers numbers
+}
+
+func (w *words) more() bool { return w.at < len(w.list) }
+
+// next takes a word; false if there is none.
 func (w *words) next() (string, bool) {
-	if len(w.rest) == 0 {
+	if !w.more() {
 		return "", false
 	}
-	x := w.rest[0]
-	w.rest = w.rest[1:]
-	return x, true
+	w.at++
+	return w.list[w.at-1], true
 }
 
-// skip takes a word off if it is this one.
+// skip takes the next word if it is this one.
 func (w *words) skip(word string) bool {
-	if len(w.rest) == 0 || w.rest[0] != word {
-		return false
+	if w.more() && w.list[w.at] == word {
+		w.at++
+		return true
 	}
-	w.rest = w.rest[1:]
-	return true
+	return false
 }
 
-// value takes the value of a word off.
-func (w *words) value(of string) (string, error) {
-	x, ok := w.next()
+// wrong is the error about the word that was taken last.
+func (w *words) wrong(reason string) error {
+	return &WordError{Place: w.at, Word: w.list[w.at-1], Reason: reason}
+}
+
+// value takes the value of the word before.
+func (w *words) value() (string, error) {
+	s, ok := w.next()
 	if !ok {
-		return "", fmt.Errorf("%s lacks its value", of)
+		return "", &WordError{Place: len(w.list) + 1, Reason: fmt.Sprintf("%s lacks its value", w.list[len(w.list)-1])}
 	}
-	return x, nil
+	return s, nil
 }
 
-// number reads a number of so many bits.
-func (w *words) number(of string, bits int) (uint32, error) {
-	text, err := w.value(of)
+// number takes a number of so many bits, also in hexadecimal.
+func (w *words) number(bits int) (uint32, error) {
+	s, err := w.value()
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseUint(text, 0, bits)
+	n, err := strconv.ParseUint(s, 0, bits)
 	if err != nil {
-		return 0, fmt.Errorf("%s %q is no number of %d bits", of, text, bits)
+		return 0, w.wrong(fmt.Sprintf("not a number of %d bits", bits))
 	}
 	return uint32(n), nil
 }
 
-// named reads a number that may have a name.
-func (w *words) named(of string, kind nameKind) (uint32, error) {
-	text, err := w.value(of)
+// named takes a number or a name that iproute2 knows.
+func (w *words) named(file string, bits int) (uint32, error) {
+	s, err := w.value()
 	if err != nil {
 		return 0, err
 	}
-	n, err := w.names.number(kind, text)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", of, err)
+	n, err := strconv.ParseUint(s, 0, bits)
+	if err == nil {
+		return uint32(n), nil
 	}
-	return n, nil
+	if known, ok := w.numbers(file, s); ok && uint64(known)>>bits == 0 {
+		return known, nil
+	}
+	return 0, w.wrong("neither a number nor a name in " + file)
 }
 
-// device reads the name of an interface that exists.
-func (w *words) device(of string) (int, error) {
-	name, err := w.value(of)
+// hexByte takes a byte that is hexadecimal without saying so, or a name.
+func (w *words) hexByte(file string) (byte, error) {
+	s, err := w.value()
 	if err != nil {
 		return 0, err
 	}
-	index, err := w.index(name)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", of, err)
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 8)
+	if err == nil {
+		return byte(n), nil
 	}
-	return index, nil
+	if known, ok := w.numbers(file, s); ok && known < 256 {
+		return byte(known), nil
+	}
+	return 0, w.wrong("neither a hexadecimal byte nor a name in " + file)
 }
 
-// address reads an address, perhaps with its family before it.
-func (w *words) address(of string) (netip.Addr, error) {
-	text, err := w.value(of)
-	family := byte(unix.AF_UNSPEC)
-	if err == nil && (text == "inet" || text == "inet6") {
-		family = familyNamed(text)
-		text, err = w.value(of)
+// name takes the name of an interface.
+func (w *words) name() (string, error) {
+	s, err := w.value()
+	if err != nil {
+		return "", err
 	}
+	if len(s) > 15 || strings.ContainsAny(s, "/ ") || s == "." || s == ".." || s == "" {
+		return "", w.wrong("not a name of an interface")
+	}
+	return s, nil
+}
+
+// address takes an address of the family, which is set if it is 0.
+func (w *words) address(f *family) (netip.Addr, error) {
+	s, err := w.value()
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" || family != unix.AF_UNSPEC && family != familyOf(a) {
-		return netip.Addr{}, fmt.Errorf("%s %q is no such address", of, text)
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, w.wrong("not an address")
 	}
-	return a, nil
+	return a, w.ofFamily(f, a)
 }
 
-// network reads a prefix.
-func (w *words) network(of string) (netip.Prefix, error) {
-	text, err := w.value(of)
+// prefix takes an address with or without a length, or default, any or all, which
+// are no prefix.
+func (w *words) prefix(f *family) (netip.Prefix, error) {
+	s, err := w.value()
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	p, ok := parseNetwork(text)
-	if !ok {
-		return netip.Prefix{}, fmt.Errorf("%s %q is no network", of, text)
-	}
-	return p, nil
+	return w.prefixOf(s, f)
 }
 
-// parseNetwork reads an address with or without a prefix length. What stands for all
-// addresses is the zero prefix.
-func parseNetwork(text string) (netip.Prefix, bool) {
-	switch text {
-	case "default", "all", "any":
-		return netip.Prefix{}, true
+func (w *words) prefixOf(s string, f *family) (netip.Prefix, error) {
+	if slices.Contains([]string{"default", "any", "all"}, s) {
+		return netip.Prefix{}, nil
 	}
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		return netip.PrefixFrom(a, a.BitLen()), true
-	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err == nil
-}
-
-// realms reads [source/]destination.
-func (w *words) realms() (uint32, error) {
-	text, err := w.value("realms")
+	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return 0, err
-	}
-	from, to, two := strings.Cut(text, "/")
-	if !two {
-		return w.names.number(nameRealm, text)
-	}
-	high, err := w.names.number(nameRealm, from)
-	if err != nil {
-		return 0, fmt.Errorf("realms: %w", err)
-	}
-	low, err := w.names.number(nameRealm, to)
-	if err != nil {
-		return 0, fmt.Errorf("realms: %w", err)
-	}
-	return high<<16 | low, nil
-}
-
-// milliseconds reads a time and returns it in units of 1/scale ms. Without a unit it is
-// milliseconds.
-func (w *words) milliseconds(of string, scale uint32) (uint32, error) {
-	text, err := w.value(of)
-	if err != nil {
-		return 0, err
-	}
-	factor := 1.0
-	number := text
-	for _, unit := range []struct {
-		suffix string
-		factor float64
-	}{{"msecs", 1}, {"msec", 1}, {"ms", 1}, {"secs", 1000}, {"sec", 1000}, {"s", 1000}} {
-		if n, ok := strings.CutSuffix(text, unit.suffix); ok {
-			number, factor = n, unit.factor
-			break
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, w.wrong("neither a word that is known here nor an address")
 		}
+		p = netip.PrefixFrom(a, a.BitLen())
 	}
-	v, err := strconv.ParseFloat(number, 64)
-	if v *= factor * float64(scale); err != nil || !(v >= 0 && v < 1<<32) {
-		return 0, fmt.Errorf("%s %q is no time", of, text)
-	}
-	return uint32(v), nil
+	return p, w.ofFamily(f, p.Addr())
 }
 
-func familyNamed(word string) byte {
-	if word == "inet6" {
-		return unix.AF_INET6
+func (w *words) ofFamily(f *family, a netip.Addr) error {
+	is := familyOf(a)
+	if *f != 0 && *f != is {
+		return w.wrong("of the other family")
 	}
-	return unix.AF_INET
-}
-
-func familyOf(a netip.Addr) byte {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
-// family is what words say of the address family: all must say the same.
-type family struct{ is byte }
-
-func (f *family) agree(is byte, word string) error {
-	if f.is != unix.AF_UNSPEC && f.is != is {
-		return fmt.Errorf("%q: IPv4 and IPv6 together", word)
-	}
-	f.is = is
+	*f = is
 	return nil
 }
 
-// orIPv4 is the family; IPv4 if nothing tells.
-func (f family) orIPv4() byte {
-	if f.is == unix.AF_UNSPEC {
-		return unix.AF_INET
+// iproute2 is what the files of iproute2 say, in the order in which it looks.
+func iproute2(file, name string) (uint32, bool) {
+	if n, ok := builtIn()[file+" "+name]; ok {
+		return n, true
 	}
-	return f.is
+	for _, directory := range []string{"/etc/iproute2/", "/usr/share/iproute2/", "/usr/lib/iproute2/"} {
+		more, _ := filepath.Glob(directory + file + ".d/*.conf")
+		for _, path := range append([]string{directory + file}, more...) {
+			f, err := os.Open(path)
+			if err != nil {
+				continue
+			}
+			n, ok := findNumber(bufio.NewScanner(f), name)
+			_ = f.Close()
+			if ok {
+				return n, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// builtIn are names that need no file.
+func builtIn() map[string]uint32 {
+	return map[string]uint32{
+		"rt_tables local": 255, "rt_tables main": 254, "rt_tables default": 253,
+		"rt_protos kernel": 2, "rt_protos boot": 3, "rt_protos static": 4, "rt_protos keepalived": 18,
+	}
+}
+
+// findNumber reads lines such as "254 main # comment".
+func findNumber(s *bufio.Scanner, name string) (uint32, bool) {
+	for s.Scan() {
+		line, _, _ := strings.Cut(s.Text(), "#")
+		fields := strings.Fields(line)
+		if len(fields) != 2 || fields[1] != name {
+			continue
+		}
+		if n, err := strconv.ParseUint(fields[0], 0, 32); err == nil {
+			return uint32(n), true
+		}
+	}
+	return 0, false
 }

@@ -93,7 +93,7 @@ func (c *check) finished(err error) {
 	if c.state == before {
 		return
 	}
-	c.router.log.Info("script changed", "script", c.conf.Name, "state", c.state.String(), "error", err)
+	c.router.log.Info("script changed", "script", c.conf.Name, "state", c.state.String(), "result", resultOf(err))
 	c.router.review()
 }
 
@@ -193,4 +193,12 @@ func (q *quorum) settle() {
 	q.state = state
 	q.router.log.Info("tracked process changed", "process", q.name, "state", state.String(), "count", q.count)
 	q.router.review()
+}
+
+// resultOf is the result of a script in words.
+func resultOf(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
 }

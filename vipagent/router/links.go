@@ -47,7 +47,7 @@ func (r *Router) makeMACs() {
 		if l, there := r.links[in.vmacName()]; !parent || there && l.Up && in.made == l.Index {
 			continue
 		}
-		m := MAC{Name: in.vmacName(), Parent: in.conf.Interface, VRID: in.conf.VRID, IPv6: in.conf.IPv6, VMAC: *v}
+		m := in.mac()
 		if err := r.host.MACs.Add(m); err != nil {
 			if in.why == "" {
 				r.log.Error("cannot make interface", "instance", in.conf.Name, "interface", m.Name, "error", err)
@@ -66,6 +66,46 @@ func (r *Router) makeMACs() {
 	}
 	for _, in := range made {
 		in.made = r.links[in.vmacName()].Index
+	}
+}
+
+// mac is the interface with the virtual MAC address as it should be. Advertisements
+// over IPv6 leave on it from a link-local address, which its parent lends: one that is
+// made from the virtual MAC would be the same on all routers.
+func (in *instance) mac() MAC {
+	m := MAC{Name: in.vmacName(), Parent: in.conf.Interface, VRID: in.conf.VRID, IPv6: in.conf.IPv6, VMAC: *in.conf.VMAC, Source: in.conf.VMAC.Address}
+	for _, a := range slices.Concat(in.conf.Addresses, in.conf.Excluded) {
+		m.BothFamilies = m.BothFamilies || a.Prefix.Addr().Is6() != in.conf.IPv6
+	}
+	if !m.IPv6 || m.Source.IsValid() {
+		return m
+	}
+	virtual := in.router.current.virtual()
+	for _, p := range in.router.links[in.conf.Interface].Addresses {
+		if a := p.Addr(); a.Is6() && a.IsLinkLocalUnicast() && !virtual[a] {
+			m.Source = p
+			break
+		}
+	}
+	return m
+}
+
+// sweepMACs deletes the interfaces that a former process has made and nobody uses.
+func (r *Router) sweepMACs() {
+	if r.host.MACs == nil {
+		return
+	}
+	left, err := r.host.MACs.Left()
+	if err != nil {
+		r.log.Error("cannot look for interfaces of a former process", "error", err)
+	}
+	for _, name := range left {
+		if slices.ContainsFunc(r.current.instances, func(in *instance) bool { return in.vmacName() == name }) {
+			continue
+		}
+		if err := r.host.MACs.Remove(name); err != nil {
+			r.log.Error("cannot delete interface", "interface", name, "error", err)
+		}
 	}
 }
 

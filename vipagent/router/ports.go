@@ -38,8 +38,10 @@ type Addresses interface {
 	// Add brings addresses up that are not up yet; those of others that are there
 	// are taken as they are. The error joins one for each that failed.
 	Add([]keepalived.Address) error
-	// Remove takes them down; one that is not there is fine.
+	// Remove takes down those that we have added; one that is not there is fine. Clear
+	// takes down what anybody has added.
 	Remove([]keepalived.Address) error
+	Clear([]keepalived.Address) error
 	// Announce tells the neighbours once where each is.
 	Announce([]keepalived.Address) error
 	// Left returns what bears our mark: a former process left it.
@@ -61,6 +63,8 @@ type MACs interface {
 	Add(MAC) error
 	// Remove deletes it; one that is not there is fine.
 	Remove(name string) error
+	// Left returns those that we have made, now or before.
+	Left() ([]string, error)
 }
 
 // MAC is an interface on top of another, with the virtual router's MAC address, or the
@@ -69,6 +73,8 @@ type MAC struct {
 	Name, Parent string
 	VRID         uint8
 	IPv6         bool
+	BothFamilies bool            // it will have addresses of both
+	Source       netip.Prefix    // an address of its own; zero = none
 	VMAC         keepalived.VMAC // as configured
 }
 

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 
@@ -28,6 +29,7 @@ func (r *Router) open() error {
 		r.log.Error("cannot sweep what a former process left", "error", err)
 	}
 	r.install(r.host.Keepalived)
+	r.sweepMACs()
 	r.readLinks()
 	r.statics.change(r, r.current.config)
 	g := r.current.config.Global
@@ -65,21 +67,23 @@ func (r *Router) begin() {
 	r.review()
 }
 
-// clear takes down the instance's addresses whoever put them up: Keepalived does the
-// same, and a keepalived that was killed before us leaves them. An owner's addresses
-// are the host's own.
+// clear takes down what the instance may have and has not, whoever put it up:
+// Keepalived does the same, and a keepalived that was killed before us leaves its
+// addresses. An owner's addresses are the host's own.
 func (in *instance) clear() {
-	if in.begun || in.conf.Priority == vrrp.PriorityOwner {
+	if in.begun {
 		return
 	}
-	list := in.located(slices.Concat(in.conf.Addresses, in.conf.Excluded))
-	list = slices.DeleteFunc(list, func(a keepalived.Address) bool { return !in.router.links[a.Interface].has(a.Prefix.Addr()) })
-	if len(list) == 0 {
-		return
+	r := in.router
+	all := in.all()
+	errs := []error{r.remove(holdings{routes: all.routes, rules: all.rules})}
+	there := slices.DeleteFunc(all.addresses, func(a keepalived.Address) bool { return !r.links[a.Interface].has(a.Prefix.Addr()) })
+	if len(there) > 0 && in.conf.Priority != vrrp.PriorityOwner {
+		r.log.Info("addresses are up already: taking them down", "instance", in.conf.Name, "addresses", len(there))
+		errs = append(errs, r.host.Addresses.Clear(there))
 	}
-	in.router.log.Info("addresses are up already: taking them down", "instance", in.conf.Name, "addresses", len(list))
-	if err := in.router.host.Addresses.Remove(list); err != nil {
-		in.router.log.Error("cannot take down", "instance", in.conf.Name, "error", err)
+	if err := errors.Join(errs...); err != nil {
+		r.log.Error("cannot take down", "instance", in.conf.Name, "error", err)
 	}
 }
 

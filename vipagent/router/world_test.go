@@ -177,6 +177,8 @@ func (w fakeAddresses) Remove(list []keepalived.Address) error {
 	return nil
 }
 
+func (w fakeAddresses) Clear(list []keepalived.Address) error { return w.Remove(list) }
+
 func (w fakeAddresses) Announce(list []keepalived.Address) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

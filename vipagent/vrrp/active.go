@@ -98,9 +98,10 @@ func (m *Machine) meetEqual(a Advertisement, source netip.Addr, now time.Duratio
 // contest is that of two routers of priority 255. The one with the lower address has
 // to give way. If it goes on after two more advertisements of this router and a bit
 // more than an interval, it never will, and this one does. That is Keepalived's
-// (2.3 and later); the RFCs know no second owner. Keepalived counts only what its
-// timer sends, and its answers to the other owner put the timer off each time: with
-// equal intervals both stay Active. Here answers count.
+// (2.3.3 and later, read; older ones step down at once); the RFCs know no second
+// owner. Keepalived counts only what its timer sends, and its answers to the other
+// owner put the timer off each time: with equal intervals it is chance whether the
+// count ever ends. Here answers count.
 type contest struct {
 	left     int           // advertisements still to be sent, the answer that begins it included
 	interval time.Duration // of the other router

@@ -166,7 +166,7 @@ type dissected struct {
 }
 
 // dissect takes the bytes apart. It refuses what cannot be taken apart: the rest
-// is left to those who have an order of their own for it (see [Policy.Accept]).
+// is left to those who have an order of their own for it (see [Config.Accept]).
 func dissect(b []byte, source, destination netip.Addr) (dissected, error) {
 	var p dissected
 	if !source.IsValid() || !destination.IsValid() || source.Is4() != destination.Is4() {

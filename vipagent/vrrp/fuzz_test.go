@@ -32,6 +32,7 @@ func sealed(b []byte, form Checksum, length int, source, destination netip.Addr)
 // second form of a ones' complement zero.
 func checkParsed(t *testing.T, b []byte, source, destination netip.Addr) {
 	a, form, err := Parse(b, source, destination)
+	checkAccepted(t, b, source, destination, err)
 	if err != nil {
 		if ReasonOf(err) == 0 || !reflect.DeepEqual(a, Advertisement{}) || form != 0 {
 			t.Fatalf("%x: %v without a reason, or with a result: %+v, %v", b, err, a, form)
@@ -58,6 +59,21 @@ func checkParsed(t *testing.T, b []byte, source, destination netip.Addr) {
 	again, same, err := Parse(encoded, source, destination)
 	if err != nil || same != form || !reflect.DeepEqual(again, a) {
 		t.Fatalf("%x is %+v, %v; read again %+v, %v, %v", b, a, form, again, same, err)
+	}
+}
+
+// checkAccepted: a router that is configured as the bytes say accepts what Parse
+// does, and nothing else.
+func checkAccepted(t *testing.T, b []byte, source, destination netip.Addr, parsed error) {
+	var c Config
+	if d, err := dissect(b, source, destination); err == nil {
+		a := d.advertisement
+		c = Config{Version: a.Version, VRID: a.VRID, Interval: a.Interval, Password: a.Password}
+	}
+	r, err := c.Accept(Packet{b, source, destination, TTL}, Policy{Unicast: !destination.IsMulticast()})
+	// Of several faults the two may name different ones.
+	if (err == nil) != (parsed == nil) || err != nil && ReasonOf(err) == 0 || err == nil && r.Form == 0 {
+		t.Fatalf("%x: Parse says %v, Accept %v, %+v", b, parsed, err, r)
 	}
 }
 
@@ -110,6 +126,7 @@ func kept() []struct {
 		{"reserved bits", "31016400f0640000", 0, uint8(Pseudo)},
 		{"authentication data without a type", "2101640000010000ffffffffffffffff", 0, uint8(Plain)},
 		{"a mapped address", "310164010064000000000000000000000000ffff0a000001", 2, uint8(Pseudo)},
+		{"neither type nor authentication type", "20303000303030303030303030303030", 0, uint8(Plain)},
 		{"odd length", "310164000064000000", 0, uint8(Pseudo)},
 	}
 }

@@ -27,8 +27,8 @@ func addresses(list ...string) []netip.Addr {
 	return a
 }
 
-// captured are messages that Keepalived 2.2.7 sent, captured by tshark on the other
-// end of a veth pair.
+// captured are messages that Keepalived 2.2.7 and vrrpd of FRR 8.4.4 sent, captured by
+// tshark on the other end of a veth pair.
 func captured() []golden {
 	vip := addresses("10.9.0.100")
 	return []golden{
@@ -58,6 +58,14 @@ func captured() []golden {
 			Advertisement{3, 56, 200, time.Second, vip, nil}, OldUnicast},
 		{"v3 IPv6 unicast", "fe80::1", "fe80::2", "3139c8010064da1a20010db8000000000000000000000100",
 			Advertisement{3, 57, 200, time.Second, addresses("2001:db8::100"), nil}, Pseudo},
+		{"FRR IPv4", "10.9.0.1", "224.0.0.18", "31057801003261c10a090064",
+			Advertisement{3, 5, 120, 500 * time.Millisecond, vip, nil}, Pseudo},
+		{"FRR IPv4 stop", "10.9.0.1", "224.0.0.18", "310500010032d9c10a090064",
+			Advertisement{3, 5, 0, 500 * time.Millisecond, vip, nil}, Pseudo},
+		{"FRR IPv6", "fe80::200:5eff:fe00:205", "ff02::12", "310578010032c8ea20010db8000000000000000000000100",
+			Advertisement{3, 5, 120, 500 * time.Millisecond, addresses("2001:db8::100"), nil}, Pseudo},
+		{"FRR IPv6 stop", "fe80::200:5eff:fe00:205", "ff02::12", "31050001003240eb20010db8000000000000000000000100",
+			Advertisement{3, 5, 0, 500 * time.Millisecond, addresses("2001:db8::100"), nil}, Pseudo},
 	}
 }
 

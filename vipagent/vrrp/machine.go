@@ -212,10 +212,7 @@ func (m *Machine) follow(to State, now time.Duration) []Action {
 // setPriority changes the effective priority. The timer of a Backup moves by the
 // difference that it makes: the wait is not begun anew.
 func (m *Machine) setPriority(p uint8, now time.Duration) {
-	if m.config.Priority == PriorityOwner || m.state == Initialize {
-		if m.config.Priority != PriorityOwner {
-			m.priority = p
-		}
+	if m.config.Priority == PriorityOwner {
 		return
 	}
 	before := m.skew()

@@ -19,6 +19,7 @@ type Shared struct {
 	config   Config
 	since    time.Duration // listening since then
 	machine  *Machine      // nil: listens
+	spoke    time.Duration // it speaks since then, if machine is set
 	stranger stranger
 	primary  netip.Addr
 	fellows  []netip.Addr
@@ -64,9 +65,12 @@ func equalButPriority(a, b Config) bool {
 }
 
 // Sources tells the source address of own advertisements, and those of the other
-// hosts of the quorum: what comes from there is no stranger's.
+// hosts of the quorum: what comes from there while this host listens is no stranger's.
 func (s *Shared) Sources(primary netip.Addr, fellows []netip.Addr, now time.Duration) []Action {
 	s.fellows = fellows
+	if s.machine == nil && slices.Contains(fellows, s.stranger.Source) {
+		s.stranger.heard = false // it was a fellow
+	}
 	if s.primary == primary {
 		return nil
 	}
@@ -79,14 +83,21 @@ func (s *Shared) Sources(primary netip.Addr, fellows []netip.Addr, now time.Dura
 
 // Hear takes in an advertisement.
 func (s *Shared) Hear(r Received, now time.Duration) []Action {
-	if r.Source == s.primary || slices.Contains(s.fellows, r.Source) {
-		return nil // of this host or one of its fellows: the lease has decided between them
+	if r.Source == s.primary || slices.Contains(s.fellows, r.Source) && !s.alone(now) {
+		return nil
 	}
 	s.stranger = stranger{Received: r, at: now, heard: true}
 	if s.machine == nil {
 		return nil
 	}
 	return s.machine.Step(r, now)
+}
+
+// alone says whether no fellow can have spoken lately: the lease is here, and what a
+// former holder sent is not on its way any more. What then comes from a fellow's
+// address is of another program on its host.
+func (s *Shared) alone(now time.Duration) bool {
+	return s.machine != nil && now-s.spoke >= s.config.Interval
 }
 
 // Speak says that this host holds the lease. If no stranger is Active, or the
@@ -96,6 +107,7 @@ func (s *Shared) Speak(up bool, now time.Duration) []Action {
 	if s.machine != nil {
 		return nil
 	}
+	s.spoke = now
 	out := s.start(now)
 	if up && s.machine.State() == Backup {
 		out = append(out, s.machine.Step(Follow{Active}, now)...)

@@ -135,7 +135,7 @@ func (s *Stage) countClaims(ctx context.Context, f *Stopped, began, ended lab.Ti
 // Passes is how often a place is passed at each occasion, as far as a campaign
 // tries it.
 func Passes(point string) int {
-	if slices.Contains([]string{fault.Store, fault.Announce, fault.Refresh}, point) {
+	if slices.Contains([]string{fault.Store, fault.Announce, fault.Advertise, fault.Refresh}, point) {
 		return 5
 	}
 	return 1

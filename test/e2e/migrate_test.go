@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/test/lab"
+)
+
+// A pair of hosts with Keepalived and a witness: from Keepalived to the quorum and
+// back, with the tool's own word for what the clients lost.
+func TestLiveMigration(t *testing.T) {
+	n, _ := ownNetwork(t, lab.Standard())
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel)
+	r, err := n.StartRecorder(0, vip4)
+	check(t, err)
+	t.Cleanup(func() { check(t, r.Close()) })
+	first, second := n.Hosts[0], n.Hosts[1]
+	pair := map[*lab.Host]*lab.Process{first: startKeepalived(t, first, 150), second: startKeepalived(t, second, 100)}
+	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
+	pause(ctx, time.Second) // Keepalived's own announcements
+	began := lab.Now()
+
+	c := n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(binVariable), Agents: n.Hosts[:2]})
+	check(t, c.Start(ctx))
+	check(t, c.Apply(ctx, "vips:\n"+setEntry(c, setName, vip4.String()+"/32 dev "+lab.Interface)+
+		"    paused: true\n    vrrp: {vrid: 51, priority: 90, password: secret, mode: off}\n"))
+	lost := 0.0
+	step := func(args ...string) {
+		t.Helper()
+		out, err := c.MustCtl(ctx, append([]string{"migrate", "-o", "json"}, args...)...)
+		check(t, err)
+		var report struct {
+			Step, Seen string
+			Addresses  []struct {
+				Lost      int
+				TotalMS   float64 `json:"total_ms"`
+				LongestMS float64 `json:"longest_ms"`
+			}
+		}
+		for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {
+			check(t, dec.Decode(&report))
+			if len(report.Addresses) != 1 {
+				t.Fatalf("%v: no measurement in %s", args, out)
+			}
+			lost += report.Addresses[0].TotalMS
+			t.Logf("%v: %s; lost %d answers, %.0f ms", args, report.Seen, report.Addresses[0].Lost, report.Addresses[0].TotalMS)
+		}
+	}
+	step("observe", setName)
+	check(t, pair[second].Stop(ctx)) // the Backup: nobody notices
+	step("join", setName)
+	step("takeover", setName)
+	eventually(ctx, t, 5*time.Second, func() error { return heldBy(r, second.Name) })
+	check(t, pair[first].Stop(ctx))
+	step("quorum", setName, "--keepalived-stopped")
+	if status, err := c.Holder(ctx, setName); err != nil || status != second.Name {
+		t.Errorf("the quorum has %s with %q (%v)", setName, status, err)
+	}
+	// And back.
+	_, err = c.MustCtl(ctx, "migrate", "back", setName)
+	check(t, err)
+	pair[first], pair[second] = startKeepalived(t, first, 150), startKeepalived(t, second, 100)
+	step("back", setName, "--keepalived-started")
+	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
+	ended := lab.Now()
+
+	if lost > 200 {
+		t.Errorf("the tool counts %.0f ms without an answer over all steps", lost)
+	}
+	pause(ctx, 100*time.Millisecond)
+	gap := r.Observe(vip4, began, ended).LongestGap("client1")
+	t.Logf("total lost by the tool's word: %.0f ms; longest gap seen by client1: %v", lost, gap.Length())
+}
+
+// startKeepalived runs Keepalived with version 2 and a password on a host.
+func startKeepalived(t *testing.T, h *lab.Host, priority int) *lab.Process {
+	t.Helper()
+	path, err := lab.FindKeepalived()
+	check(t, err)
+	file := filepath.Join(h.Disk, "keepalived.conf")
+	check(t, os.WriteFile(file, fmt.Appendf(nil, `vrrp_instance web {
+    state BACKUP
+    interface %s
+    virtual_router_id 51
+    priority %d
+    authentication {
+        auth_type PASS
+        auth_pass secret
+    }
+    virtual_ipaddress {
+        %s/32
+    }
+}
+`, lab.Interface, priority, vip4), 0o600))
+	p, err := h.Start(lab.Command{Name: "keepalived", Path: path, Args: []string{
+		"--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog", "--use-file", file,
+		"--pid", filepath.Join(h.Disk, "keepalived.pid"), "--vrrp_pid", filepath.Join(h.Disk, "vrrp.pid"),
+	}})
+	check(t, err)
+	return p
+}
