@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,25 +16,25 @@ import (
 type end struct {
 	name string
 	do   func(context.Context, *site) error
-	// undo makes of the host one that has no router and no address.
-	undo func(context.Context, *site) error
 }
 
 func ends() []end {
-	nothing := func(context.Context, *site) error { return nil }
-	// A killed router leaves its addresses behind: its power is cut after the
-	// measurement.
-	cut := func(_ context.Context, s *site) error {
+	return []end{
+		{"kill", func(_ context.Context, s *site) error { s.up[0] = false; return s.routers[0].Kill() }},
+		{"stop", func(ctx context.Context, s *site) error { return s.stop(ctx, 0) }},
+		{"power cut", func(_ context.Context, s *site) error { return s.off(0) }},
+	}
+}
+
+// reset makes host 0 one without a router and without its addresses: a killed
+// router leaves them behind.
+func (s *site) reset() error {
+	if !s.host(0).IsOff() {
 		if err := s.off(0); err != nil {
 			return err
 		}
-		return s.host(0).PowerOn()
 	}
-	return []end{
-		{"kill", func(_ context.Context, s *site) error { s.up[0] = false; return s.routers[0].Kill() }, cut},
-		{"stop", func(ctx context.Context, s *site) error { return s.stop(ctx, 0) }, nothing},
-		{"power cut", func(_ context.Context, s *site) error { return s.off(0) }, func(_ context.Context, s *site) error { return s.host(0).PowerOn() }},
-	}
+	return s.host(0).PowerOn()
 }
 
 // failover is one takeover after an end.
@@ -46,25 +47,43 @@ type failover struct {
 }
 
 // measureFailover starts a pair, ends the Active router in a way and measures.
-func measureFailover(ctx context.Context, s *site, e end) (failover, error) {
+func measureFailover(ctx context.Context, s *site, e end) (f failover, err error) {
 	if err := s.start(0); err != nil {
-		return failover{}, err
+		return f, err
 	}
 	if err := awaitSettled(ctx, s, 0, s.setting.down(0)); err != nil {
-		return failover{}, err
+		return f, err
 	}
 	began := lab.Now()
 	if err := e.do(ctx, s); err != nil {
-		return failover{}, err
+		return f, err
 	}
-	if err := awaitTakeover(ctx, s, began); err != nil {
-		return failover{}, err
+	within, cancel := context.WithTimeout(ctx, s.setting.down(1)+slack)
+	defer cancel()
+	err = lab.Poll(within, 10*time.Millisecond, func() (err error) {
+		f, err = s.failover(began)
+		return err
+	})
+	return f, err
+}
+
+// calmFailover measures until the machine did not stand still meanwhile; a few
+// times that fails, the last value counts whatever it is.
+func calmFailover(ctx context.Context, s *site, e end) (f failover, err error) {
+	const most, standstill = 5, 20 * time.Millisecond
+	for range most {
+		if err := s.reset(); err != nil {
+			return f, err
+		}
+		began := lab.Now()
+		f, err = measureFailover(ctx, s, e)
+		stall := s.recorder.Stall(began, lab.Now()).Max
+		if stall < standstill {
+			break
+		}
+		s.t.Logf("again, as the machine stood still for %.1f ms: %+v, %v", ms(stall), f, err)
 	}
-	f, err := s.failover(began)
-	if err != nil {
-		return failover{}, err
-	}
-	return f, e.undo(ctx, s)
+	return f, errors.Join(err, s.reset())
 }
 
 // awaitSettled waits until a host has all that a holder has.
@@ -72,21 +91,6 @@ func awaitSettled(ctx context.Context, s *site, holder int, within time.Duration
 	ctx, cancel := context.WithTimeout(ctx, within+slack)
 	defer cancel()
 	return lab.Poll(ctx, 10*time.Millisecond, func() error { return s.settled(holder) })
-}
-
-// awaitTakeover waits until host 1 answers the client. A host whose router was
-// killed still has the address.
-func awaitTakeover(ctx context.Context, s *site, began lab.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, s.setting.down(1)+slack)
-	defer cancel()
-	return lab.Poll(ctx, 10*time.Millisecond, func() error {
-		for _, a := range s.observe(s.setting.addresses()[0], began, lab.Now()).Answers {
-			if a.Host == s.host(1).Name {
-				return nil
-			}
-		}
-		return fmt.Errorf("%s does not answer", s.host(1).Name)
-	})
 }
 
 // failover measures the takeover of host 1 after a time.
@@ -155,7 +159,7 @@ func compareFailovers(t *testing.T, s setting, e end, turns int) {
 	}
 	for range turns {
 		for i, site := range sites {
-			f, err := measureFailover(ctx, site, e)
+			f, err := calmFailover(ctx, site, e)
 			check(t, err)
 			wire[i], answers[i] = append(wire[i], f.wire), append(answers[i], f.answers)
 		}
