@@ -124,6 +124,10 @@ func (t *tool) takeover(ctx context.Context, set string, stopping bool) error {
 		return t.step(ctx, set, "takeover", change{}, (*migration).tookOver)
 	case stopping:
 		return t.followStop(ctx, m)
+	case m.set.GetPreempt():
+		// The quorum would move the set to the better host as soon as the addresses have left
+		// it, and Keepalived, still running there, would not hear the agent beside it.
+		return fmt.Errorf("%s has preempt: the quorum may move it at once to a host where Keepalived still runs\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`, or set preempt: false for the migration", set, set)
 	case r.GetPriority() >= fsm.MaxPriority:
 		return fmt.Errorf("%s is Active with priority %d: there is none above it to take over with\n  stop Keepalived there instead: `coordctl migrate takeover %s --stop`", r.GetActive(), r.GetPriority(), set)
 	case m.set.GetVrrp().GetNoPreempt():
@@ -198,7 +202,7 @@ func (t *tool) back(ctx context.Context, set string, started bool) error {
 		}
 	}
 	if !started {
-		fmt.Fprintf(t.talk, "start Keepalived on its hosts now (systemctl enable --now keepalived), then: coordctl migrate back %s --keepalived-started\n", set)
+		fmt.Fprintf(t.talk, "start Keepalived on its hosts now (systemctl enable --now keepalived), on the holder last; then: coordctl migrate back %s --keepalived-started\n", set)
 		return nil
 	}
 	within := preemptPatience(m.set.GetVrrp())
@@ -293,11 +297,18 @@ func (t *tool) alter(ctx context.Context, set string, c change) error {
 	if err != nil {
 		return err
 	}
+	before := m.set.GetRevision()
 	c.vrrp(m.set.Vrrp)
-	if _, err := call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.ApplyReply, error) {
+	reply, err := call(t, ctx, func(ctx context.Context, op pb.OperatorClient) (*pb.ApplyReply, error) {
 		return op.Apply(ctx, &pb.ApplyRequest{Sets: []*pb.VIPSet{m.set}, Cause: "migrate"})
-	}); err != nil {
+	})
+	if err != nil {
 		return err
+	}
+	if !slices.Contains(reply.GetChanges(), set+": unchanged") {
+		if err := t.awaitRevision(ctx, set, before); err != nil {
+			return err
+		}
 	}
 	if !c.resume || !m.set.GetPaused() {
 		return nil
@@ -306,6 +317,22 @@ func (t *tool) alter(ctx context.Context, set string, c change) error {
 		return op.Pause(ctx, &pb.PauseRequest{Set: set})
 	})
 	return err
+}
+
+// awaitRevision waits until the coordinator that answers has seen a change of a set:
+// what follows must not be decided, or changed, by what was before.
+func (t *tool) awaitRevision(ctx context.Context, set string, before uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	for {
+		m, err := t.migration(ctx, set)
+		if err == nil && m.set.GetRevision() > before {
+			return nil
+		}
+		if sleep(ctx, 10*time.Millisecond) != nil {
+			return fmt.Errorf("the coordinator that answers does not see the change: %w", ctx.Err())
+		}
+	}
 }
 
 // await asks until done says that a step has worked.

@@ -303,7 +303,7 @@ func clashes(all []*router) []Difference {
 func clash(a, b *router) []Difference {
 	for _, x := range a.members {
 		for _, y := range b.members {
-			if x.instance.VRID != y.instance.VRID || x.instance.IPv6 != y.instance.IPv6 || x.host == y.host || !a.onLAN(x, y) {
+			if x.instance.VRID != y.instance.VRID || x.instance.IPv6 != y.instance.IPv6 || !a.onLAN(x, y) {
 				continue
 			}
 			return []Difference{{Severity: keepalived.Error, Router: a.String() + " and " + b.primary().instance.Name, Keyword: "virtual_router_id",

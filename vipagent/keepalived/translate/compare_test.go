@@ -121,11 +121,16 @@ func TestCompare(t *testing.T) {
 				"error virtual_ipaddress_excluded: lb1=10.0.0.60@lb1.conf:1",
 				"warning virtual_ipaddress_excluded: lb1=10.0.0.60@lb1.conf:1; lb2=none@lb2.conf:1",
 			}},
+		{"excluded, of the other family", []string{instance("VI", 51, 150, web, "virtual_ipaddress_excluded {\n 2001:db8::60/64\n }"), instance("VI", 51, 100, web, "virtual_ipaddress_excluded {\n 2001:db8::60/64\n }")}, nil},
 		{"an address twice", []string{instance("A", 51, 150, web) + instance("B", 52, 150, vip("10.0.0.60/24")), instance("A", 51, 100, web) + instance("B", 52, 100, vip("10.0.0.50/24", "10.0.0.60/24"))},
 			[]string{
 				"error virtual_ipaddress: lb1=10.0.0.60@lb1.conf:13; lb2=10.0.0.50, 10.0.0.60@lb2.conf:13",
 				"error virtual_ipaddress: lb1=10.0.0.50 of A@lb1.conf:6; lb2=10.0.0.50 of B@lb2.conf:14",
 			}},
+		{"an address twice on one host, with one VRID on two LANs", []string{instance("A", 51, 150, web) + strings.Replace(instance("B", 51, 150, web), "eth0", "eth1", 1)},
+			[]string{"error virtual_ipaddress: lb1=10.0.0.50 of A@lb1.conf:6; lb1=10.0.0.50 of B@lb1.conf:14", "warning vrrp_instance: lb1=A@lb1.conf:1", "warning vrrp_instance: lb1=B@lb1.conf:9"}},
+		{"nopreempt of an owner", []string{instance("VI", 51, 255, web, "state BACKUP", "nopreempt"), instance("VI", 51, 100, web)},
+			[]string{"warning priority: lb1=255@lb1.conf:4"}},
 		{"one host alone", []string{instance("VI", 51, 150, web)}, []string{"warning vrrp_instance: lb1=VI@lb1.conf:1"}},
 		{"one of three lacks it", []string{instance("VI", 51, 150, web), instance("VI", 51, 100, web), instance("DB", 52, 100, vip("10.0.0.60/24"))},
 			[]string{
@@ -187,6 +192,8 @@ func TestCompareUnicast(t *testing.T) {
 			[]string{"warning unicast_peer: lb1=peers 10.0.0.2@lb1.conf:8; lb2=peers 10.0.0.2@lb2.conf:8"}},
 		{"each names itself too", []string{one(150, source("10.0.0.1"), peers("10.0.0.1", "10.0.0.2")), one(100, source("10.0.0.2"), peers("10.0.0.1", "10.0.0.2"))},
 			[]string{"info unicast_peer: lb1=names itself, 10.0.0.1@lb1.conf:9; lb2=names itself, 10.0.0.2@lb2.conf:9"}},
+		{"an address that is known to be another's", []string{one(150, peers("10.0.0.9")), one(100, source("10.0.0.2"), peers("10.0.0.1", "10.0.0.2"))},
+			[]string{"error unicast_peer: lb1=does not name 10.0.0.2 of lb2@lb1.conf:8", "info unicast_peer: lb2=names itself, 10.0.0.2@lb2.conf:9"}},
 		{"unicast and multicast", []string{one(150, peers("10.0.0.2")), one(100)},
 			[]string{"error unicast_peer: lb1=unicast@lb1.conf:8; lb2=multicast@lb2.conf:1"}},
 	}
@@ -207,6 +214,8 @@ func TestCompareGroups(t *testing.T) {
 		{"the same", []string{group("G", "A", "B") + pair(150, 150), group("H", "B", "A") + pair(100, 100)}, nil},
 		{"on one host alone", []string{group("G", "A", "B") + pair(150, 150), pair(100, 100)},
 			[]string{"warning vrrp_sync_group: lb1=G: A, B@lb1.conf:1; lb2=no vrrp_sync_group@lb2.conf"}},
+		{"without one of three", []string{group("G", "A", "B", "C") + pair(150, 150) + instance("C", 53, 150, vip("10.0.0.70/24")), group("G", "A", "B") + pair(100, 100) + instance("C", 53, 100, vip("10.0.0.70/24"))},
+			[]string{"warning vrrp_sync_group: lb1=G: A, B, C@lb1.conf:1; lb2=G: A, B@lb2.conf:1"}},
 		{"two hosts preferred", []string{group("G", "A", "B") + pair(150, 100), group("G", "A", "B") + pair(100, 150)},
 			[]string{"warning priority: lb1=A has its highest priority, 150, here@lb1.conf:10; lb2=B has its highest priority, 150, here@lb2.conf:18"}},
 	}

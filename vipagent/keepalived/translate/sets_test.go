@@ -78,6 +78,14 @@ func TestSets(t *testing.T) {
 				"vi.a-52: 10.0.0.60/24@eth0 lb1:150 preempt | v2 52 priority 149 each 1s off on eth0",
 				"vip: 10.0.0.70/24@eth0 lb1:150 preempt | v2 53 priority 149 each 1s off on eth0",
 			}},
+		{"groups whose names collide", []string{group("VG", "A", "B") + group("vg", "C", "D") +
+			instance("A", 51, 150, web) + instance("B", 52, 150, vip("10.0.0.60/24")) + instance("C", 53, 150, vip("10.0.0.70/24")) + instance("D", 54, 150, vip("10.0.0.80/24"))},
+			[]string{
+				"a: 10.0.0.50/24@eth0 lb1:150 preempt with vg | v2 51 priority 149 each 1s off on eth0",
+				"b: 10.0.0.60/24@eth0 lb1:150 preempt with vg | v2 52 priority 149 each 1s off on eth0",
+				"c: 10.0.0.70/24@eth0 lb1:150 preempt with vg-2 | v2 53 priority 149 each 1s off on eth0",
+				"d: 10.0.0.80/24@eth0 lb1:150 preempt with vg-2 | v2 54 priority 149 each 1s off on eth0",
+			}},
 		{"no addresses", []string{instance("VI", 51, 150, "no_virtual_ipaddress")}, nil},
 	}
 	for _, tt := range tests {

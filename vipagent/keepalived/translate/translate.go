@@ -161,7 +161,7 @@ next:
 	for _, r := range all {
 		for _, o := range out {
 			a, b := o.members[0].instance, r.members[0].instance
-			if a.IPv6 == b.IPv6 && a.VRID != b.VRID && disjoint(o, r) && likeness(a, b) > 0 {
+			if a.IPv6 == b.IPv6 && disjoint(o, r) && likeness(a, b) > 0 {
 				o.members = append(o.members, r.members...)
 				continue next
 			}
