@@ -45,7 +45,6 @@ type instance struct {
 	since    time.Time     // of the last change of state, wall clock
 	failure  string        // of the last attempt to bring something up, "" = none
 	restored time.Duration // when deleted addresses were put back last
-	quiet    bool          // taken over by a reload: the state is not news
 }
 
 func identityOf(c keepalived.Instance) identity {
