@@ -78,7 +78,8 @@ func (o *owner) takeShared(v *pb.View) {
 func (o *owner) hear(now lease.Time, adverts []Advert) {
 	for _, x := range adverts {
 		for _, s := range o.sharing.shares {
-			if s.placed && s.port.Interface == x.Interface && s.ipv6 == x.Source.Is6() {
+			// Many routers may share one wire: what is for another is not even read.
+			if s.placed && s.port.Interface == x.Interface && s.ipv6 == x.Source.Is6() && len(x.Message) > 1 && x.Message[1] == s.config.VRID {
 				o.hearFor(now, s, x)
 			}
 		}
@@ -90,7 +91,6 @@ func (o *owner) hearFor(now lease.Time, s *share, x Advert) {
 	switch reason := vrrp.ReasonOf(err); {
 	case err == nil:
 		o.obey(now, s, s.router.Hear(r, time.Duration(now)))
-	case reason == vrrp.BadVRID: // many routers may share one wire
 	default:
 		o.odd(s, reason, err, x.Source)
 	}

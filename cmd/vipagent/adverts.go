@@ -67,6 +67,9 @@ func (a *adverts) open(p vipagent.AdvertPort) {
 
 // Source implements [vipagent.Adverts].
 func (a *adverts) Source(p vipagent.AdvertPort) (netip.Addr, error) {
+	if p.Unicast {
+		return a.kernel.UnicastAddress(p.Interface, p.IPv6)
+	}
 	return a.kernel.PrimaryAddress(p.Interface, p.IPv6)
 }
 

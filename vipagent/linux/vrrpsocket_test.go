@@ -98,6 +98,30 @@ func receiveVRRP(t *testing.T, s *VRRPSocket) VRRPPacket {
 	return p
 }
 
+func TestSourceAddresses(t *testing.T) {
+	h, _ := pair(t)
+	h.own("eth0", "10.9.0.1/24")
+	h.own("eth0", "2001:db8::9/64")
+	k := h.kernel()
+	_, linkLocal := vrrpSocket(t, h, VRRPConfig{Interface: "eth0", IPv6: true, Group: netip.MustParseAddr("ff02::12")})
+	if !linkLocal.IsLinkLocalUnicast() {
+		t.Errorf("multicast over IPv6 from %v", linkLocal)
+	}
+	for ipv6, want := range map[bool]string{false: "10.1.0.1", true: "2001:db8::9"} {
+		var got netip.Addr
+		var err error
+		h.do(func() { got, err = k.UnicastAddress("eth0", ipv6) })
+		if err != nil || got.String() != want {
+			t.Errorf("unicast over IPv6 %v from %v (%v), want %s", ipv6, got, err, want)
+		}
+	}
+	h.do(func() {
+		if _, err := k.UnicastAddress("lo", true); err == nil {
+			t.Error("lo has a source")
+		}
+	})
+}
+
 func TestVRRPSocketOfALostInterface(t *testing.T) {
 	h, _ := pair(t)
 	h.own("eth0", "10.9.0.1/24")
