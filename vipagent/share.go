@@ -25,6 +25,9 @@ const (
 	// placeEvery is how often a set whose interface or source address is not to be
 	// found is looked at again.
 	placeEvery = time.Second
+	// placeLost is how long a place may not be found before the set is silent: a
+	// reading of the kernel that fails must not take addresses down.
+	placeLost = 3 * time.Second
 	// routersEvery is the shortest time between two reports to the quorum of how
 	// this host stands in the VRRP of its sets.
 	routersEvery = time.Second
@@ -54,7 +57,8 @@ type share struct {
 	sharedSet
 	port    AdvertPort
 	source  netip.Addr
-	placed  bool // port and source are known
+	placed  bool       // port and source are known
+	lostAt  lease.Time // they are not found any more since then; 0 = they are
 	router  *vrrp.Shared
 	pending *vrrp.Send // the newest advertisement that has not left
 	missing string     // why it is not placed, as logged
@@ -352,7 +356,13 @@ func (o *owner) place(now lease.Time) {
 func (o *owner) placeOne(now lease.Time, s *share, where *places) {
 	port, source, err := where.of(&s.sharedSet)
 	if err != nil {
-		if s.placed = false; err.Error() != s.missing {
+		if s.lostAt == 0 {
+			s.lostAt = now
+		}
+		if now >= s.lostAt.Add(placeLost) {
+			s.placed = false
+		}
+		if err.Error() != s.missing {
 			s.missing = err.Error()
 			o.journal.warn("VRRP has no place on this host", "set", s.name, "err", err)
 		}
@@ -361,7 +371,7 @@ func (o *owner) placeOne(now lease.Time, s *share, where *places) {
 	if !s.placed || s.port != port {
 		o.obey(now, s, s.router.Anew(time.Duration(now))) // nobody has listened there
 	}
-	s.port, s.source, s.placed, s.missing = port, source, true, ""
+	s.port, s.source, s.placed, s.lostAt, s.missing = port, source, true, 0, ""
 	o.obey(now, s, s.router.Sources(source, s.fellows, time.Duration(now)))
 }
 

@@ -425,3 +425,25 @@ func TestSharedNotesAreFew(t *testing.T) {
 		a.end()
 	})
 }
+
+// A reading that fails now and then takes nothing down; a place that stays away does.
+func TestSharedPlaceLostForAMoment(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		a := listening(w, webShared(nil))
+		a.tellShared(41, webShared(nil), webHeld())
+		w.take()
+		w.set(func() { w.wire.err = fmt.Errorf("cannot be read") })
+		time.Sleep(1500 * time.Millisecond)
+		w.set(func() { w.wire.err = nil })
+		time.Sleep(1500 * time.Millisecond)
+		for _, e := range w.take() {
+			if e == "remove 10.0.0.5" {
+				t.Error("a reading that failed took the address down")
+			}
+		}
+		w.set(func() { w.wire.err = fmt.Errorf("no address there") })
+		time.Sleep(6 * time.Second)
+		w.expectUp("")
+		a.end()
+	})
+}
