@@ -2,8 +2,8 @@ package vrrp
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 )
@@ -43,7 +43,7 @@ func (s *Shared) Configure(c Config, now time.Duration) []Action {
 	old := s.config
 	s.config = c
 	switch {
-	case reflect.DeepEqual(old, c):
+	case sameConfig(old, c):
 		return nil
 	case !hearsTheSame(old, c):
 		return s.Anew(now)
@@ -51,6 +51,13 @@ func (s *Shared) Configure(c Config, now time.Duration) []Action {
 		return nil
 	}
 	return s.machine.Step(Reconfigure{c}, now)
+}
+
+// sameConfig compares all fields, those too that are yet to come.
+func sameConfig(a, b Config) bool {
+	same := slices.Equal(a.Addresses, b.Addresses) && bytes.Equal(a.Password, b.Password)
+	a.Addresses, a.Password, b.Addresses, b.Password = nil, nil, nil, nil
+	return same && fmt.Sprintf("%+v", a) == fmt.Sprintf("%+v", b)
 }
 
 // hearsTheSame says whether two configurations take in the same advertisements; see
