@@ -137,12 +137,18 @@ func (t *tool) takeover(ctx context.Context, set string, stopping bool) error {
 }
 
 // followStop makes the holder the first to follow a router that stops, without
-// taking over before.
+// taking over before. If nothing stops, the set is as it was: at that priority the
+// holder would take over from a router that goes on.
 func (t *tool) followStop(ctx context.Context, m *migration) error {
-	set, before := m.set.GetName(), m.set.GetVrrp().GetNoPreempt()
+	set, priority, noPreempt := m.set.GetName(), m.set.GetVrrp().GetPriority(), m.set.GetVrrp().GetNoPreempt()
 	fmt.Fprintf(t.talk, "stop Keepalived on %s within %v: systemctl stop keepalived\n", dash(m.vip.GetRouter().GetActive()), migratePatience)
 	err := t.step(ctx, set, "takeover", change{vrrp: func(v *pb.VRRP) { v.Priority, v.NoPreempt = fsm.MaxPriority, true }}, (*migration).tookOver)
-	return errors.Join(err, t.alter(ctx, set, change{vrrp: func(v *pb.VRRP) { v.NoPreempt = before }}))
+	// An interrupt ends the wait, not what has to be put right after it.
+	return errors.Join(err, t.alter(context.WithoutCancel(ctx), set, change{vrrp: func(v *pb.VRRP) {
+		if v.NoPreempt = noPreempt; err != nil {
+			v.Priority = priority
+		}
+	}}))
 }
 
 func (t *tool) migrateQuorumCommand() *cobra.Command {
@@ -213,10 +219,17 @@ func (t *tool) back(ctx context.Context, set string, started bool) error {
 		return err
 	}
 	fmt.Fprintln(t.talk, "no router takes over by its priority: giving way with priority 0")
-	if err = t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPObserve), within: within}, (*migration).gaveWay); err == nil || ctx.Err() != nil {
-		return err
+	return t.giveWay(ctx, set, within)
+}
+
+// giveWay makes the holder give way with priority 0, and take the addresses back if
+// nobody else takes them within a time, or before that the tool is interrupted.
+func (t *tool) giveWay(ctx context.Context, set string, within time.Duration) error {
+	err := t.step(ctx, set, "back", change{vrrp: toMode(fsm.VRRPObserve), within: within}, (*migration).gaveWay)
+	if err == nil {
+		return nil
 	}
-	if undo := t.alter(ctx, set, change{vrrp: toMode(fsm.VRRPJoin)}); undo != nil {
+	if undo := t.alter(context.WithoutCancel(ctx), set, change{vrrp: toMode(fsm.VRRPJoin)}); undo != nil {
 		return fmt.Errorf("%w; and the holder could not be told to take the addresses back: %w", err, undo)
 	}
 	return fmt.Errorf("%w\n  the holder takes the addresses back; is Keepalived running, with the same VRID, version and password?", err)
