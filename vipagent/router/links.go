@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -107,19 +106,6 @@ func (r *Router) sweepMACs() {
 			r.log.Error("cannot delete interface", "interface", name, "error", err)
 		}
 	}
-}
-
-// vmacName is the name of the interface with the virtual MAC address.
-func (in *instance) vmacName() string {
-	switch v := in.conf.VMAC; {
-	case v == nil:
-		return ""
-	case v.Name != "":
-		return v.Name
-	case in.conf.IPv6:
-		return fmt.Sprintf("vrrp6.%d", in.conf.VRID)
-	}
-	return fmt.Sprintf("vrrp.%d", in.conf.VRID)
 }
 
 // putBack brings back addresses that somebody has deleted. Keepalived becomes Backup
