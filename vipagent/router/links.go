@@ -89,7 +89,9 @@ func (in *instance) mac() MAC {
 	return m
 }
 
-// sweepMACs deletes the interfaces that a former process has made and nobody uses.
+// sweepMACs deletes the interfaces that a former process has made, also those with a
+// name that is wanted: it may have been another instance's, and its MAC address be needed
+// under another name. No address is on them any more.
 func (r *Router) sweepMACs() {
 	if r.host.MACs == nil {
 		return
@@ -99,9 +101,6 @@ func (r *Router) sweepMACs() {
 		r.log.Error("cannot look for interfaces of a former process", "error", err)
 	}
 	for _, name := range left {
-		if slices.ContainsFunc(r.current.instances, func(in *instance) bool { return in.vmacName() == name }) {
-			continue
-		}
 		if err := r.host.MACs.Remove(name); err != nil {
 			r.log.Error("cannot delete interface", "interface", name, "error", err)
 		}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,7 +33,17 @@ func (w fakeMACs) Remove(name string) error {
 	return nil
 }
 
-func (fakeMACs) Left() ([]string, error) { return nil, nil }
+func (w fakeMACs) Left() (names []string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.links {
+		if strings.HasPrefix(name, "vrrp") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
 
 func withMAC(in keepalived.Instance, name string) keepalived.Instance {
 	in.VMAC = &keepalived.VMAC{Name: name}
@@ -104,5 +115,20 @@ func TestReloadOfVMACs(t *testing.T) {
 		b.VMAC = nil
 		r.Reload(configOf(a, b))
 		mustEqual(t, "without use_vmac", interfaces(), "delete own")
+	})
+}
+
+// TestSweepOfVMACs: at the start all interfaces of a former process go before any is
+// made: one of the same name may be on another parent, one of another name may have a MAC
+// address that is needed there.
+func TestSweepOfVMACs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.macs = fakeMACs{w}
+		w.link("vrrp.51")
+		w.link("vrrp1.51")
+		_, stop := w.start(configOf(withMAC(one("A", "eth0", 51, 100, "10.0.0.100/24"), "")))
+		defer stop()
+		mustEqual(t, "at the start", w.lines(), "delete vrrp.51", "delete vrrp1.51", "make vrrp.51 on eth0")
 	})
 }
