@@ -98,7 +98,7 @@ func (k *Kernel) addVMAC(c VMACConfig) error {
 		return fmt.Errorf("there is another interface of that name, which we did not make")
 	default:
 		if err == nil {
-			if err := k.links.LinkDel(there); err != nil {
+			if err := k.deleteVMAC(there); err != nil {
 				return fmt.Errorf("replace: %w", err)
 			}
 		}
@@ -206,15 +206,21 @@ func (k *Kernel) RemoveVMAC(name string) error {
 		err = errors.New("we did not make it")
 	}
 	if err == nil {
-		err = k.links.LinkDel(there)
-	}
-	if err == nil {
-		err = k.restoreParent(there.Attrs().ParentIndex, there.Attrs().Alias)
+		err = k.deleteVMAC(there)
 	}
 	if err != nil {
 		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
 	return nil
+}
+
+// deleteVMAC deletes an interface that AddVMAC made, and gives its parent's settings
+// back.
+func (k *Kernel) deleteVMAC(there netlink.Link) error {
+	if err := k.links.LinkDel(there); err != nil {
+		return err
+	}
+	return k.restoreParent(there.Attrs().ParentIndex, there.Attrs().Alias)
 }
 
 // VMACs returns the names of the interfaces that AddVMAC made, this process's and those

@@ -48,6 +48,37 @@ func TestVMACGivesSettingsBack(t *testing.T) {
 	h.wantSettings("with none left", before)
 }
 
+// TestVMACMovesToAnotherParent: the one that it leaves gets its settings back, and so does
+// the new one in the end. One that is made anew on the same parent forgets nothing.
+func TestVMACMovesToAnotherParent(t *testing.T) {
+	h, _ := pair(t)
+	h.run("ip", "link", "add", "eth7", "type", "veth", "peer", "name", "eth8")
+	k := h.kernel()
+	had := func(iface string) map[string]string {
+		return map[string]string{iface + "/arp_ignore": "0", iface + "/arp_filter": "0", iface + "/arp_announce": "1"}
+	}
+	for _, iface := range []string{"eth0", "eth7"} {
+		for name, v := range had(iface) {
+			h.sysctl("ipv4/conf/"+name, v)
+		}
+	}
+	for _, c := range []VMACConfig{
+		{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)},
+		{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(52, false)},
+		{Name: "vrrp.51", Parent: "eth7", MAC: VirtualMAC(52, false)},
+	} {
+		var err error
+		h.do(func() { err = k.AddVMAC(c) })
+		h.must(err)
+		h.wantSettings("with it", map[string]string{c.Parent + "/arp_ignore": "1", c.Parent + "/arp_filter": "1", c.Parent + "/arp_announce": "2"})
+	}
+	h.wantSettings("on the former parent", had("eth0"))
+	var err error
+	h.do(func() { err = k.RemoveVMAC("vrrp.51") })
+	h.must(err)
+	h.wantSettings("with none left", had("eth7"))
+}
+
 // TestVMACLowersRPFilter: the strict filter of "all" goes over to the other interfaces.
 func TestVMACLowersRPFilter(t *testing.T) {
 	h, _ := pair(t)

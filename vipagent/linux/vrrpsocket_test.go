@@ -57,8 +57,35 @@ func TestVRRPSocket(t *testing.T) {
 	}
 }
 
+// BenchmarkVRRPSocket sends an advertisement to another host and receives it there.
+func BenchmarkVRRPSocket(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		ipv6  bool
+		group string
+	}{{"IPv4", false, "224.0.0.18"}, {"IPv6", true, "ff02::12"}} {
+		b.Run(c.name, func(b *testing.B) {
+			h, peer := pair(b)
+			h.own("eth0", "10.9.0.1/24")
+			peer.own("eth0", "10.9.0.2/24")
+			group := netip.MustParseAddr(c.group)
+			config := VRRPConfig{Interface: "eth0", IPv6: c.ipv6, Group: group}
+			ours, source := vrrpSocket(b, h, config)
+			theirs, _ := vrrpSocket(b, peer, config)
+			message := []byte{0x31, 51, 100, 1, 0, 100, 0, 0, 10, 9, 0, 100}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := ours.Send(message, source, group, 255); err != nil {
+					b.Fatal(err)
+				}
+				receiveVRRP(b, theirs)
+			}
+		})
+	}
+}
+
 // vrrpSocket opens a socket on a host, and finds the host's source address.
-func vrrpSocket(t *testing.T, h *host, c VRRPConfig) (s *VRRPSocket, source netip.Addr) {
+func vrrpSocket(t testing.TB, h *host, c VRRPConfig) (s *VRRPSocket, source netip.Addr) {
 	t.Helper()
 	k := h.kernel()
 	var err error
@@ -80,14 +107,14 @@ func vrrpSocket(t *testing.T, h *host, c VRRPConfig) (s *VRRPSocket, source neti
 	return s, source
 }
 
-func wait(t *testing.T, d time.Duration) {
+func wait(t testing.TB, d time.Duration) {
 	select {
 	case <-t.Context().Done():
 	case <-time.After(d):
 	}
 }
 
-func receiveVRRP(t *testing.T, s *VRRPSocket) VRRPPacket {
+func receiveVRRP(t testing.TB, s *VRRPSocket) VRRPPacket {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()

@@ -37,7 +37,8 @@ type instance struct {
 	why      string     // the first of the faults, "" = none
 
 	wire     wire
-	made     int // index of the interface with the virtual MAC address, 0 = none yet
+	made     int    // index of the interface with the virtual MAC address, 0 = none yet
+	macName  string // of that interface when the configuration names none, see nameMACs
 	has      holdings
 	bursts   bursts
 	stats    vrrp.Stats
