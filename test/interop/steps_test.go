@@ -18,9 +18,18 @@ import (
 func starts(host, holder int, within time.Duration) step {
 	return step{
 		name: fmt.Sprintf("start of host %d", host), holder: holder, within: within,
-		do: func(_ context.Context, s *site) error { return s.start(host) },
+		do: func(ctx context.Context, s *site) error {
+			if err := s.start(host); err != nil || within > 0 {
+				return err
+			}
+			return pause(ctx, startUp) // nothing changes that would show when it listens
+		},
 	}
 }
+
+// startUp is how long a router that starts as Backup may take until it listens: what
+// it waits for counts from then on.
+const startUp = 700 * time.Millisecond
 
 // startsBoth starts the router of host 0 and, once it is Active, that of host 1.
 // Two that become Active in the same millisecond settle it at once, but the loser's
