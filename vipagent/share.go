@@ -1,6 +1,7 @@
 package vipagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -24,9 +25,16 @@ const (
 	// placeEvery is how often a set whose interface or source address is not to be
 	// found is looked at again.
 	placeEvery = time.Second
+	// placeLost is how long a place may not be found before the set is silent: a
+	// reading of the kernel that fails must not take addresses down.
+	placeLost = 3 * time.Second
 	// routersEvery is the shortest time between two reports to the quorum of how
 	// this host stands in the VRRP of its sets.
 	routersEvery = time.Second
+	// notesEvery is the shortest time between two lines of the log of one kind for one
+	// set, sameNoteEvery between two that say the same.
+	notesEvery    = time.Second
+	sameNoteEvery = time.Minute
 	// maxOdd bounds how many kinds of odd advertisements are remembered.
 	maxOdd = 1000
 )
@@ -49,10 +57,18 @@ type share struct {
 	sharedSet
 	port    AdvertPort
 	source  netip.Addr
-	placed  bool // port and source are known
+	placed  bool       // port and source are known
+	lostAt  lease.Time // they are not found any more since then; 0 = they are
 	router  *vrrp.Shared
 	pending *vrrp.Send // the newest advertisement that has not left
 	missing string     // why it is not placed, as logged
+	noted   map[vrrp.Kind]noted
+}
+
+// noted is a note that was logged.
+type noted struct {
+	text string
+	at   lease.Time
 }
 
 func newSharing() sharing {
@@ -65,12 +81,12 @@ func (a *Agent) Advertised(x Advert) { a.inbox.putAdvert(x) }
 
 // takeShared follows the newest view.
 func (o *owner) takeShared(v *pb.View) {
-	sets, err := parseShared(v)
-	if err != nil {
-		o.journal.error("VRRP of a view ignored", "err", err)
-		return
+	o.sharing.sets = parseShared(v)
+	for _, s := range o.sharing.sets {
+		if s.unread != nil {
+			o.journal.error("VRRP not made out: the addresses stay down", "set", s.name, "err", s.unread)
+		}
 	}
-	o.sharing.sets = sets
 	o.sharing.placedAt = 0
 }
 
@@ -78,7 +94,8 @@ func (o *owner) takeShared(v *pb.View) {
 func (o *owner) hear(now lease.Time, adverts []Advert) {
 	for _, x := range adverts {
 		for _, s := range o.sharing.shares {
-			if s.placed && s.port.Interface == x.Interface && s.ipv6 == x.Source.Is6() {
+			// Many routers may share one wire: what is for another is not even read.
+			if s.placed && s.port.Interface == x.Interface && s.ipv6 == x.Source.Is6() && len(x.Message) > 1 && x.Message[1] == s.config.VRID {
 				o.hearFor(now, s, x)
 			}
 		}
@@ -87,18 +104,16 @@ func (o *owner) hear(now lease.Time, adverts []Advert) {
 
 func (o *owner) hearFor(now lease.Time, s *share, x Advert) {
 	r, err := s.config.Accept(vrrp.Packet{Message: x.Message, Source: x.Source, Destination: x.Destination, TTL: x.TTL}, vrrp.Policy{Unicast: s.port.Unicast})
-	switch reason := vrrp.ReasonOf(err); {
-	case err == nil:
-		o.obey(now, s, s.router.Hear(r, time.Duration(now)))
-	case reason == vrrp.BadVRID: // many routers may share one wire
-	default:
-		o.odd(s, reason, err, x.Source)
+	if err != nil {
+		o.odd(s, err, x.Source)
+		return
 	}
+	o.obey(now, s, s.router.Hear(r, time.Duration(now)))
 }
 
 // odd logs why another router's advertisements are not taken in, once per reason.
-func (o *owner) odd(s *share, reason vrrp.Reason, err error, source netip.Addr) {
-	key := fmt.Sprintf("%s %v %v", s.name, reason, source)
+func (o *owner) odd(s *share, err error, source netip.Addr) {
+	key := fmt.Sprintf("%s %v %v", s.name, vrrp.ReasonOf(err), source)
 	if !o.sharing.odd[key] && len(o.sharing.odd) < maxOdd {
 		o.sharing.odd[key] = true
 		o.journal.warn("VRRP advertisement not taken in", "set", s.name, "from", source, "err", err)
@@ -144,21 +159,26 @@ func (o *owner) occupy(s *share) {
 func (o *owner) turn(now lease.Time, s *share, may bool) []vrrp.Action {
 	switch {
 	case !s.placed:
-		s.router.Mute()
+		s.mute()
 		return nil
 	case o.book.Stopping() && s.router.Active():
 		return s.router.Step(vrrp.Shutdown{}, time.Duration(now))
 	case !may:
-		s.router.Mute()
-		s.pending = nil
+		s.mute()
 		return nil
 	case s.observe && s.router.Active():
 		return s.router.Step(vrrp.Yield{}, time.Duration(now))
 	case s.observe:
-		s.router.Mute()
+		s.mute()
 		return nil
 	}
 	return s.router.Speak(o.anyUp(s), time.Duration(now))
+}
+
+// mute makes a set silent: what has not been said is not said later.
+func (s *share) mute() {
+	s.router.Mute()
+	s.pending = nil
 }
 
 // anyUp says whether addresses of the set are up here: a former process has left
@@ -193,9 +213,25 @@ func (o *owner) obey(now lease.Time, s *share, actions []vrrp.Action) {
 				o.announcer.claimed(now, ip)
 			}
 		case vrrp.Note:
-			o.journal.info("VRRP: "+a.Text, "set", s.name)
+			if s.news(now, a) {
+				o.journal.info("VRRP: "+a.Text, "set", s.name)
+			}
 		}
 	}
+}
+
+// news says whether a note is to be logged. Most come again with each advertisement.
+func (s *share) news(now lease.Time, n vrrp.Note) bool {
+	last, ok := s.noted[n.Kind]
+	pause := notesEvery
+	if last.text == n.Text {
+		pause = sameNoteEvery
+	}
+	if ok && now < last.at.Add(pause) {
+		return false
+	}
+	s.noted[n.Kind] = noted{n.Text, now}
+	return true
 }
 
 // advertise sends what is pending of the sets whose addresses are up.
@@ -256,12 +292,14 @@ func (o *owner) sendAdvert(s *share, priority uint8) error {
 // outranked says why the addresses of a set that is held must be down: a router
 // outside of the quorum is Active, or this host only observes.
 func (o *owner) outranked(g tenure.Grant) (cause string, yes bool) {
-	i := slices.IndexFunc(o.sharing.sets, func(s sharedSet) bool { return s.name == g.Set })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(o.sharing.sets, g.Set, func(s sharedSet, name string) int { return cmp.Compare(s.name, name) })
+	if !ok {
 		return "", false
 	}
 	s := o.sharing.shares[g.Set]
 	switch {
+	case o.sharing.sets[i].unread != nil:
+		return "its VRRP cannot be made out", true
 	case s == nil || !s.placed:
 		return "its VRRP has no place on this host yet", true
 	case s.observe:
@@ -280,19 +318,23 @@ func (o *owner) place(now lease.Time) {
 	}
 	sh.placedAt = now
 	keep := make(map[string]bool)
+	where := o.findPlaces(sh.sets)
 	for i := range sh.sets {
 		set := &sh.sets[i]
+		if set.unread != nil {
+			continue
+		}
 		keep[set.name] = true
 		s := sh.shares[set.name]
 		switch {
 		case s == nil:
-			s = &share{sharedSet: *set, router: vrrp.NewShared(set.config, time.Duration(now))}
+			s = &share{sharedSet: *set, router: vrrp.NewShared(set.config, time.Duration(now)), noted: make(map[vrrp.Kind]noted)}
 			sh.shares[set.name] = s
 		case !s.equal(set):
 			s.sharedSet = *set
 			o.obey(now, s, s.router.Configure(set.config, time.Duration(now)))
 		}
-		o.placeOne(now, s)
+		o.placeOne(now, s, where)
 	}
 	maps.DeleteFunc(sh.shares, func(name string, _ *share) bool { return !keep[name] })
 	maps.DeleteFunc(o.fitness.occupied, func(name string, _ string) bool { return !keep[name] })
@@ -309,31 +351,26 @@ func (o *owner) place(now lease.Time) {
 	}
 }
 
-// placeOne finds the interface and the source address of one set.
-func (o *owner) placeOne(now lease.Time, s *share) {
-	iface, err := s.iface, error(nil)
-	if iface == "" {
-		var names []string
-		if names, err = o.edges.Links.InterfacesFor([]netip.Prefix{s.first}); err == nil {
-			iface = names[0]
-		}
-	}
-	if err == nil && iface == "" {
-		err = fmt.Errorf("no interface has an address in %s", s.first.Masked())
-	}
-	port := AdvertPort{Interface: iface, IPv6: s.ipv6, Unicast: len(s.peers) > 0}
-	var source netip.Addr
-	if err == nil {
-		source, err = o.edges.Adverts.Source(port)
-	}
+// placeOne notes the interface and the source address of one set.
+func (o *owner) placeOne(now lease.Time, s *share, where *places) {
+	port, source, err := where.of(&s.sharedSet)
 	if err != nil {
-		if s.placed = false; err.Error() != s.missing {
+		if s.lostAt == 0 {
+			s.lostAt = now
+		}
+		if now >= s.lostAt.Add(placeLost) {
+			s.placed = false
+		}
+		if err.Error() != s.missing {
 			s.missing = err.Error()
 			o.journal.warn("VRRP has no place on this host", "set", s.name, "err", err)
 		}
 		return
 	}
-	s.port, s.source, s.placed, s.missing = port, source, true, ""
+	if !s.placed || s.port != port {
+		o.obey(now, s, s.router.Anew(time.Duration(now))) // nobody has listened there
+	}
+	s.port, s.source, s.placed, s.lostAt, s.missing = port, source, true, 0, ""
 	o.obey(now, s, s.router.Sources(source, s.fellows, time.Duration(now)))
 }
 

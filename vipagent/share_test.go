@@ -15,6 +15,7 @@ import (
 type worldWire struct {
 	source netip.Addr
 	err    error
+	asked  int // how often for the source
 }
 
 const ownSource = "10.0.0.1"
@@ -34,6 +35,7 @@ func (w wireOf) Listen(ports []AdvertPort) {
 func (w wireOf) Source(AdvertPort) (netip.Addr, error) {
 	w.w.mu.Lock()
 	defer w.w.mu.Unlock()
+	w.asked++
 	return w.source, w.err
 }
 
@@ -336,6 +338,112 @@ func TestSharedWithoutAPlace(t *testing.T) {
 		w.set(func() { w.wire.err = nil })
 		time.Sleep(6 * time.Second)
 		w.expectUp("10.0.0.5")
+		a.end()
+	})
+}
+
+// Where nobody listened, nothing is known of who is Active.
+func TestSharedListensAnewInANewPlace(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		w.wire.err = fmt.Errorf("no address there")
+		a := w.ready()
+		a.tellShared(41, webShared(nil), webHeld())
+		time.Sleep(time.Minute)
+		w.expectUp("")
+		w.set(func() { w.wire.err = nil })
+		time.Sleep(3 * time.Second)
+		w.expectUp("")
+		time.Sleep(2 * time.Second)
+		w.expectUp("10.0.0.5")
+		a.end()
+	})
+}
+
+// A VRRP that this agent cannot read keeps the addresses down; the others go on.
+func TestSharedUnreadable(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		a := listening(w, webShared(nil))
+		index := uint64(41)
+		for name, change := range map[string]func(*pb.VRRP){
+			"peers":    func(v *pb.VRRP) { v.Peers = []string{"nonsense"} },
+			"interval": func(v *pb.VRRP) { v.IntervalMs = 0 },
+			"VRID":     func(v *pb.VRRP) { v.Vrid = 256 + 52 },
+			"version":  func(v *pb.VRRP) { v.Version = 4 },
+			"priority": func(v *pb.VRRP) { v.Priority = 255 },
+			"family":   func(v *pb.VRRP) { v.Ipv6, v.Version = true, 3 },
+		} {
+			bad := &pb.Shared{Set: held("db", 0, 0, "10.0.0.6/24@7").Set}
+			bad.Set.Vrrp = &pb.VRRP{Vrid: 52, Version: 2, Priority: 100, IntervalMs: 1000}
+			change(bad.Set.Vrrp)
+			a.show(&pb.View{Coordinator: "a", Index: index, Shared: []*pb.Shared{bad, webShared(nil)},
+				Held: []*pb.Held{webHeld(), held("db", session1, 41, "10.0.0.6/24@7")}})
+			time.Sleep(5 * time.Second)
+			if w.expectUp("10.0.0.5"); t.Failed() {
+				t.Fatal(name)
+			}
+			index++
+		}
+		a.end()
+	})
+}
+
+// Hundreds of sets are placed with a few questions to the kernel, not some for each.
+func TestSharedManyArePlacedTogether(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		a := w.ready()
+		v := &pb.View{Coordinator: "a", Index: 41}
+		for n := range 200 {
+			s := &pb.Shared{Set: held(fmt.Sprintf("set%d", n), 0, 0, fmt.Sprintf("10.0.0.%d/24@7", n+20)).Set}
+			s.Set.Vrrp = &pb.VRRP{Vrid: uint32(n + 1), Version: 2, Priority: 100, IntervalMs: 1000}
+			v.Shared = append(v.Shared, s)
+		}
+		a.show(v)
+		w.set(func() { w.wire.asked, w.interfaces = 0, 0 })
+		time.Sleep(10 * time.Second)
+		w.set(func() {
+			if w.wire.asked > 40 || w.interfaces > 40 {
+				t.Errorf("in ten seconds %d questions for a source and %d for interfaces", w.wire.asked, w.interfaces)
+			}
+		})
+		a.end()
+	})
+}
+
+// A stranger that is odd each second does not fill the log.
+func TestSharedNotesAreFew(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		a := listening(w, webShared(nil))
+		a.tellShared(41, webShared(nil), webHeld())
+		before := w.log.count("VRRP: ")
+		for range 50 {
+			a.hear("10.0.0.9", 50)
+			time.Sleep(time.Second)
+		}
+		if n := w.log.count("VRRP: ") - before; n == 0 || n > 3 {
+			t.Errorf("%d lines", n)
+		}
+		a.end()
+	})
+}
+
+// A reading that fails now and then takes nothing down; a place that stays away does.
+func TestSharedPlaceLostForAMoment(t *testing.T) {
+	sharedWorld(t, func(w *world) {
+		a := listening(w, webShared(nil))
+		a.tellShared(41, webShared(nil), webHeld())
+		w.take()
+		w.set(func() { w.wire.err = fmt.Errorf("cannot be read") })
+		time.Sleep(1500 * time.Millisecond)
+		w.set(func() { w.wire.err = nil })
+		time.Sleep(1500 * time.Millisecond)
+		for _, e := range w.take() {
+			if e == "remove 10.0.0.5" {
+				t.Error("a reading that failed took the address down")
+			}
+		}
+		w.set(func() { w.wire.err = fmt.Errorf("no address there") })
+		time.Sleep(6 * time.Second)
+		w.expectUp("")
 		a.end()
 	})
 }

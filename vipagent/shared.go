@@ -2,8 +2,11 @@ package vipagent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -60,32 +63,51 @@ type sharedSet struct {
 	observe   bool
 	fellows   []netip.Addr // sources of the other hosts of the quorum, and of this one
 	addresses []netip.Addr // all of the set
+	unread    error        // why its VRRP cannot be made out; then only the name counts
 }
 
 // equal says whether nothing has changed.
-func (s *sharedSet) equal(t *sharedSet) bool {
-	return fmt.Sprintf("%+v", *s) == fmt.Sprintf("%+v", *t)
-}
+func (s *sharedSet) equal(t *sharedSet) bool { return reflect.DeepEqual(s, t) }
 
 // modeObserve is the mode of a VRRP in which nobody of the quorum speaks.
 const modeObserve = "observe"
 
-// parseShared reads the sets of a view that have a VRRP.
-func parseShared(v *pb.View) ([]sharedSet, error) {
+// parseShared reads the sets of a view that have a VRRP, in the order of names. One
+// that cannot be made out is among them: its addresses have to stay down.
+func parseShared(v *pb.View) []sharedSet {
 	var out []sharedSet
 	for _, s := range v.GetShared() {
 		set, err := parseSharedSet(s)
 		if err != nil {
-			return nil, fmt.Errorf("read view %d of %s: set %s: %w", v.GetIndex(), v.GetCoordinator(), s.GetSet().GetName(), err)
+			set = sharedSet{name: s.GetSet().GetName(), unread: fmt.Errorf("read view %d of %s: %w", v.GetIndex(), v.GetCoordinator(), err)}
 		}
 		out = append(out, set)
 	}
 	slices.SortFunc(out, func(a, b sharedSet) int { return cmp.Compare(a.name, b.name) })
-	return out, nil
+	return out
+}
+
+// checkNumbers refuses what a virtual router cannot run with. The quorum lets no such
+// thing through; a number that is cut off would be another one.
+func checkNumbers(v *pb.VRRP) error {
+	switch {
+	case v.GetVersion() != 2 && v.GetVersion() != 3:
+		return fmt.Errorf("version %d", v.GetVersion())
+	case v.GetVrid() < 1 || v.GetVrid() > math.MaxUint8:
+		return fmt.Errorf("VRID %d", v.GetVrid())
+	case v.GetPriority() < 1 || v.GetPriority() >= vrrp.PriorityOwner:
+		return fmt.Errorf("priority %d", v.GetPriority())
+	case v.GetIntervalMs() < 1 || v.GetIntervalMs() > time.Hour.Milliseconds():
+		return fmt.Errorf("interval of %d ms", v.GetIntervalMs())
+	}
+	return nil
 }
 
 func parseSharedSet(s *pb.Shared) (sharedSet, error) {
 	v := s.GetSet().GetVrrp()
+	if err := checkNumbers(v); err != nil {
+		return sharedSet{}, err
+	}
 	out := sharedSet{
 		name: s.GetSet().GetName(), iface: v.GetInterface(), ipv6: v.GetIpv6(), observe: v.GetMode() == modeObserve,
 		config: vrrp.Config{
@@ -115,6 +137,9 @@ func parseSharedSet(s *pb.Shared) (sharedSet, error) {
 			}
 		}
 		out.config.Addresses = append(out.config.Addresses, p.Addr())
+	}
+	if len(out.config.Addresses) == 0 {
+		return out, errors.New("no address to advertise")
 	}
 	var err error
 	if out.peers, err = parseAddrs(v.GetPeers()); err != nil {

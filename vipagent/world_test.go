@@ -41,30 +41,31 @@ type world struct {
 	dir   string
 	begin time.Time
 
-	mu       sync.Mutex
-	skew     time.Duration // added to the clock: the host was suspended
-	slow     time.Duration // the agent stands still for so long before each look at the clock
-	kernel   map[vip.Address]vip.Actual
-	links    map[string]bool
-	subnets  map[netip.Prefix]string
-	events   []string                   // everything that was done, in order
-	configs  map[string]uint64          // configuration index by coordinator
-	silent   map[string]bool            // coordinators that do not answer
-	mute     map[uint64]bool            // sessions that are not answered
-	marked   map[uint64]map[string]bool // session -> coordinators with a mark
-	secrets  map[uint64][32]byte        // open sessions
-	renewals map[string][]lease.Renewal // by coordinator
-	fail     map[string]func() error    // by name of a kernel call, before it
-	after    map[string]func()          // by name of a kernel call, after it
-	block    map[string]chan struct{}   // by name of an RPC: wait for it
-	fails    map[string]error           // by name of an RPC
-	files    map[string]string          // session file when an RPC was made, by RPC
-	firstAt  map[lease.Round]lease.Time // when the first datagram of a round left
-	next     uint64                     // session id
-	index    uint64                     // highest that a view had
-	fence    *worldFence                // nil: the host has none
-	wire     *worldWire                 // nil: the host has no VRRP
-	log      *logBuffer
+	mu         sync.Mutex
+	skew       time.Duration // added to the clock: the host was suspended
+	slow       time.Duration // the agent stands still for so long before each look at the clock
+	kernel     map[vip.Address]vip.Actual
+	links      map[string]bool
+	subnets    map[netip.Prefix]string
+	events     []string                   // everything that was done, in order
+	configs    map[string]uint64          // configuration index by coordinator
+	silent     map[string]bool            // coordinators that do not answer
+	mute       map[uint64]bool            // sessions that are not answered
+	marked     map[uint64]map[string]bool // session -> coordinators with a mark
+	secrets    map[uint64][32]byte        // open sessions
+	renewals   map[string][]lease.Renewal // by coordinator
+	fail       map[string]func() error    // by name of a kernel call, before it
+	after      map[string]func()          // by name of a kernel call, after it
+	block      map[string]chan struct{}   // by name of an RPC: wait for it
+	fails      map[string]error           // by name of an RPC
+	files      map[string]string          // session file when an RPC was made, by RPC
+	firstAt    map[lease.Round]lease.Time // when the first datagram of a round left
+	next       uint64                     // session id
+	index      uint64                     // highest that a view had
+	fence      *worldFence                // nil: the host has none
+	wire       *worldWire                 // nil: the host has no VRRP
+	interfaces int                        // how often they were asked for by subnet
+	log        *logBuffer
 }
 
 type logBuffer struct {
@@ -90,6 +91,18 @@ func (l *logBuffer) has(text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.lines, func(s string) bool { return strings.Contains(s, text) })
+}
+
+func (l *logBuffer) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, s := range l.lines {
+		if strings.Contains(s, text) {
+			n++
+		}
+	}
+	return n
 }
 
 func newWorld(t *testing.T) *world {
@@ -416,6 +429,7 @@ func (a *agent) InterfacesFor(ps []netip.Prefix) ([]string, error) {
 	}
 	a.w.mu.Lock()
 	defer a.w.mu.Unlock()
+	a.w.interfaces++
 	out := make([]string, len(ps))
 	for i, p := range ps {
 		for subnet, name := range a.w.subnets {

@@ -47,7 +47,7 @@ Differences are errors (Keepalived or the migration fails on them), warnings or 
 --force. A file that Keepalived or vipagent could not use is exit code 2; one that cannot be read, 1.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError(fmt.Errorf("%s takes the keepalived.conf of each host: [HOST=]FILE...", cmd.CommandPath()))
+				return usageError(fmt.Errorf("%s takes the keepalived.conf of each host, as HOST=FILE or FILE", cmd.CommandPath()))
 			}
 			return nil
 		},

@@ -84,8 +84,10 @@ func columns(w io.Writer, rows ...string) {
 func row(cells ...string) string { return strings.Join(cells, "\t") }
 
 // onTerminal reports whether stdout is a terminal.
-func (t *tool) onTerminal() bool {
-	f, ok := t.out.(*os.File)
+func (t *tool) onTerminal() bool { return terminal(t.out) }
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
 	if !ok {
 		return false
 	}

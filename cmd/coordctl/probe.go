@@ -37,8 +37,11 @@ func (t *tool) probeCommand() *cobra.Command {
 		Use:   "probe ADDRESS...",
 		Short: "Ask addresses all the time, and show how long nobody answered",
 		Long: `Ask addresses by ICMP echo every 5 ms, until interrupted or for a time, and show how many questions were lost, the
-longest time without an answer, and which hardware address answered when (IPv4). Run it on a host that never holds them:
-to itself a host always answers. Without root it needs net.ipv4.ping_group_range.`,
+longest time without an answer, which hardware addresses answered, and who else claims the address by ARP or neighbour
+advertisements. Run it on a host that never holds them: to itself a host always answers. An answer counts for 500 ms.
+
+Without root it needs net.ipv4.ping_group_range, and who answers is read from the neighbour table (IPv4 only).
+A host that is too busy to ask sees no loss: the table says so if it did not ask for more than 50 ms.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError(fmt.Errorf("%s takes addresses", cmd.CommandPath()))
@@ -56,7 +59,7 @@ to itself a host always answers. Without root it needs net.ipv4.ping_group_range
 			if err != nil {
 				return err
 			}
-			<-ctx.Done()
+			t.live(ctx, p)
 			a := p.stop()
 			return t.printValue(a, a.table, nil)
 		},
@@ -78,6 +81,28 @@ func (t *tool) measured(ctx context.Context, addresses []string, f func(context.
 	return p.stop(), err
 }
 
+// liveEvery is how often the live line is written.
+const liveEvery = 200 * time.Millisecond
+
+// live shows on a terminal how it stands, until ctx ends.
+func (t *tool) live(ctx context.Context, p *probe) {
+	if !terminal(t.talk) {
+		<-ctx.Done()
+		return
+	}
+	tick := time.NewTicker(liveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			fmt.Fprint(t.talk, "\r\x1b[K")
+			return
+		case <-tick.C:
+			fmt.Fprint(t.talk, "\r\x1b[K"+p.line(time.Now()))
+		}
+	}
+}
+
 // answers is what a probe has seen.
 type answers struct {
 	Addresses []addressAnswers `json:"addresses"`
@@ -90,14 +115,23 @@ type addressAnswers struct {
 	Lost    int    `json:"lost"`
 	// Gaps are the times without an answer, LongestMS and TotalMS of them, from the
 	// first question that was lost to the next one that was not.
-	Gaps      int         `json:"gaps"`
-	LongestMS float64     `json:"longest_ms"`
-	TotalMS   float64     `json:"total_ms"`
-	Holders   []neighbour `json:"holders"`
-	Local     bool        `json:"local,omitzero"` // this host had the address itself for some of the time
+	Gaps      int     `json:"gaps"`
+	LongestMS float64 `json:"longest_ms"`
+	TotalMS   float64 `json:"total_ms"`
+	// PauseMS is the longest time in which this host did not ask: what was lost in it
+	// is not counted.
+	PauseMS float64 `json:"longest_pause_ms"`
+	// Holders are those who answered, by the frames of the answers; without root by this
+	// host's neighbour table, which has IPv4 only. Claims are those who said by ARP or
+	// neighbour advertisements that they have the address. Each is a list of changes:
+	// A, B, A is an address that came back. MoreChanges are those beyond the first 32.
+	Holders     []neighbour `json:"holders"`
+	Claims      []neighbour `json:"claims"`
+	MoreChanges int         `json:"more_changes,omitzero"`
+	Local       bool        `json:"local,omitzero"` // this host had the address itself for some of the time
 }
 
-// neighbour is who had an IPv4 address, by the neighbour table of this host.
+// neighbour is who had an address, from when on.
 type neighbour struct {
 	MAC     string  `json:"mac"`
 	SinceMS float64 `json:"since_ms"` // from the beginning
@@ -109,17 +143,42 @@ func (a answers) table(w io.Writer) {
 	}
 	rows := []string{row("\nADDRESS", "ASKED", "LOST", "LONGEST GAP", "TOTAL", "ANSWERED BY")}
 	for _, x := range a.Addresses {
-		var by []string
-		for _, n := range x.Holders {
-			by = append(by, n.MAC)
-		}
-		who := dash(strings.Join(by, ", then "))
-		if x.Local {
-			who += " (this host itself for some time: its figures mean little)"
-		}
-		rows = append(rows, row(x.Address, fmt.Sprint(x.Asked), fmt.Sprint(x.Lost), fmt.Sprintf("%.0f ms", x.LongestMS), fmt.Sprintf("%.0f ms", x.TotalMS), who))
+		rows = append(rows, row(x.Address, fmt.Sprint(x.Asked), fmt.Sprint(x.Lost), fmt.Sprintf("%.0f ms", x.LongestMS), fmt.Sprintf("%.0f ms", x.TotalMS), x.who()))
 	}
 	columns(w, rows...)
+}
+
+// longPause is from when on the reader is told that this host did not ask.
+const longPause = 50 * time.Millisecond
+
+// who tells who answered, and what makes the figures doubtful.
+func (x addressAnswers) who() string {
+	const shown = 4
+	var by []string
+	for _, n := range x.Holders[:min(len(x.Holders), shown)] {
+		by = append(by, n.MAC)
+	}
+	who := dash(strings.Join(by, ", then "))
+	if n := len(x.Holders) - len(by) + x.MoreChanges; n > 0 {
+		who += fmt.Sprintf(", and %s", plural(n, "change"))
+	}
+	var silent []string
+	for _, c := range x.Claims {
+		answers := slices.ContainsFunc(x.Holders, func(h neighbour) bool { return h.MAC == c.MAC })
+		if !answers && !slices.Contains(silent, c.MAC) {
+			silent = append(silent, c.MAC)
+		}
+	}
+	if len(silent) > 0 {
+		who += " (claimed too by " + strings.Join(silent, ", ") + ")"
+	}
+	if x.PauseMS > ms(longPause) {
+		who += fmt.Sprintf(" (this host was busy: it did not ask for %.0f ms)", x.PauseMS)
+	}
+	if x.Local {
+		who += " (this host itself for some time: its figures mean little)"
+	}
+	return who
 }
 
 // probe asks addresses in the background.
@@ -129,6 +188,7 @@ type probe struct {
 	group   sync.WaitGroup
 	id      uint16
 	sockets map[bool]*icmp.PacketConn // by whether it is IPv6
+	tap     *tap                      // nil = not allowed
 
 	mu      sync.Mutex
 	targets []*target
@@ -136,11 +196,11 @@ type probe struct {
 
 // target is one address.
 type target struct {
-	address  netip.Addr
-	asked    []time.Time // by sequence number, without end
-	answered []bool
-	holders  []neighbour
-	local    bool
+	address netip.Addr
+	tally   tally
+	holders sightings
+	claims  sightings
+	local   bool
 }
 
 func startProbe(addresses []string) (*probe, error) {
@@ -159,6 +219,10 @@ func startProbe(addresses []string) (*probe, error) {
 			}
 			p.sockets[a.Is6()] = s
 		}
+	}
+	if tap, err := openTap(); err == nil {
+		p.tap = tap
+		p.group.Go(p.listen)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
@@ -205,8 +269,7 @@ func (p *probe) ask(ctx context.Context) {
 
 func (p *probe) question(index int, t *target) {
 	p.mu.Lock()
-	sequence := len(t.asked)
-	t.asked, t.answered = append(t.asked, time.Now()), append(t.answered, false)
+	sequence := t.tally.ask(time.Now())
 	p.mu.Unlock()
 	var kind icmp.Type = ipv4.ICMPTypeEcho
 	if t.address.Is6() {
@@ -254,26 +317,77 @@ func (p *probe) receive(s *icmp.PacketConn, six bool) {
 func (p *probe) answer(index, sequence int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if index >= len(p.targets) || sequence >= len(p.targets[index].asked) {
-		return
-	}
-	if t := p.targets[index]; time.Since(t.asked[sequence]) < probePatience {
-		t.answered[sequence] = true
+	if index < len(p.targets) {
+		p.targets[index].tally.answer(sequence, time.Now())
 	}
 }
 
-// watch follows who has the addresses, by this host's neighbour table.
+// listen notes who answers, and who claims the addresses, until the tap is closed.
+func (p *probe) listen() {
+	b := make([]byte, 1500)
+	for {
+		n, from, err := p.tap.read(b)
+		if err != nil {
+			return
+		}
+		if from == nil {
+			continue
+		}
+		if s, ok := sight(bigEndian(from.Protocol), from.Addr[:min(from.Halen, uint8(len(from.Addr)))], b[:n]); ok {
+			p.see(s)
+		}
+	}
+}
+
+func (p *probe) see(s sighting) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.targets {
+		switch {
+		case t.address.WithZone("") != s.address:
+		case s.claim:
+			t.claims.see(s.mac, time.Since(p.begun))
+		default:
+			t.holders.see(s.mac, time.Since(p.begun))
+		}
+	}
+}
+
+// line is how it stands, in one line.
+func (p *probe) line(now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var words []string
+	for _, t := range p.targets {
+		word := fmt.Sprintf("%s: %d asked, %d lost, by %s", t.address, t.tally.asked, t.tally.lost, dash(t.holders.mac))
+		heard := t.tally.heard
+		if heard.IsZero() {
+			heard = p.begun
+		}
+		if silent := now.Sub(heard); silent > liveEvery/2 {
+			word += fmt.Sprintf(", silent for %.1f s", silent.Seconds())
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " | ")
+}
+
+// watch sees whether this host has the addresses itself and, without a tap, follows who
+// has them by the neighbour table.
 func (p *probe) watch(ctx context.Context) {
 	tick := time.NewTicker(neighbourEvery)
 	defer tick.Stop()
 	for {
-		macs, own := neighbours(), ownAddresses()
+		var macs map[netip.Addr]string
+		if p.tap == nil {
+			macs = neighbours()
+		}
+		own := ownAddresses()
 		p.mu.Lock()
 		for _, t := range p.targets {
 			t.local = t.local || own[t.address]
-			mac := macs[t.address]
-			if n := len(t.holders); mac != "" && (n == 0 || t.holders[n-1].MAC != mac) {
-				t.holders = append(t.holders, neighbour{mac, ms(time.Since(p.begun))})
+			if mac := macs[t.address]; mac != "" {
+				t.holders.see(mac, time.Since(p.begun))
 			}
 		}
 		p.mu.Unlock()
@@ -334,36 +448,18 @@ func (p *probe) close() {
 	for _, s := range p.sockets {
 		_ = s.Close()
 	}
+	if p.tap != nil {
+		_ = p.tap.file.Close()
+	}
 }
 
-// summary finds the gaps among the questions before end.
+// summary counts the questions until end.
 func (t *target) summary(end time.Time) addressAnswers {
-	out := addressAnswers{Address: t.address.String(), Holders: t.holders, Local: t.local}
-	var since time.Time // of the gap, zero = none
-	last := end
-	close := func(at time.Time) {
-		if since.IsZero() {
-			return
-		}
-		gap := ms(at.Sub(since))
-		out.Gaps, out.TotalMS, out.LongestMS = out.Gaps+1, out.TotalMS+gap, max(out.LongestMS, gap)
-		since = time.Time{}
+	t.tally.finish(end)
+	return addressAnswers{
+		Address: t.address.String(), Asked: t.tally.asked, Lost: t.tally.lost,
+		Gaps: t.tally.gaps, LongestMS: ms(t.tally.longest), TotalMS: ms(t.tally.total), PauseMS: ms(t.tally.pause),
+		Holders: append([]neighbour{}, t.holders.list...), Claims: append([]neighbour{}, t.claims.list...),
+		MoreChanges: t.holders.more, Local: t.local,
 	}
-	for i, at := range t.asked {
-		if at.After(end) {
-			break
-		}
-		out.Asked++
-		last = at
-		if t.answered[i] {
-			close(at)
-			continue
-		}
-		out.Lost++
-		if since.IsZero() {
-			since = at
-		}
-	}
-	close(last.Add(probeEvery))
-	return out
 }

@@ -67,6 +67,9 @@ func (a *adverts) open(p vipagent.AdvertPort) {
 
 // Source implements [vipagent.Adverts].
 func (a *adverts) Source(p vipagent.AdvertPort) (netip.Addr, error) {
+	if p.Unicast {
+		return a.kernel.UnicastAddress(p.Interface, p.IPv6)
+	}
 	return a.kernel.PrimaryAddress(p.Interface, p.IPv6)
 }
 
@@ -113,21 +116,18 @@ func (a *adverts) settle(running map[*linux.VRRPSocket]context.CancelFunc) map[v
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for p, s := range a.sockets {
-		if !slices.Contains(a.wanted, p) {
-			if stop := running[s]; stop != nil {
-				stop()
-			}
-			delete(running, s)
+		if !slices.Contains(a.wanted, p) || s.Stale() {
 			delete(a.sockets, p)
 			_ = s.Close()
 		}
 	}
-	for _, p := range a.wanted {
-		if s := a.sockets[p]; s != nil && s.Stale() {
+	for s, stop := range running {
+		if !a.inUse(s) { // closed here, or by who received
+			stop()
 			delete(running, s)
-			delete(a.sockets, p)
-			_ = s.Close()
 		}
+	}
+	for _, p := range a.wanted {
 		if a.sockets[p] == nil {
 			a.open(p)
 		}
@@ -135,6 +135,16 @@ func (a *adverts) settle(running map[*linux.VRRPSocket]context.CancelFunc) map[v
 	fresh := maps.Clone(a.sockets)
 	maps.DeleteFunc(fresh, func(_ vipagent.AdvertPort, s *linux.VRRPSocket) bool { return running[s] != nil })
 	return fresh
+}
+
+// inUse says whether a socket is still to be received from. Called with the lock.
+func (a *adverts) inUse(s *linux.VRRPSocket) bool {
+	for _, other := range a.sockets {
+		if other == s {
+			return true
+		}
+	}
+	return false
 }
 
 // receive hands on what comes on one port, until it ends or fails.

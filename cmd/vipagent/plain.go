@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -183,11 +185,6 @@ func (p *plain) run() int {
 	if len(c.OtherBlocks) > 0 {
 		p.log.Warn("not handled here, LVS is Keepalived's: run keepalived -C beside vipagent", "blocks", c.OtherBlocks)
 	}
-	for _, in := range c.Instances {
-		if !in.Accept && in.Priority != vrrp.PriorityOwner {
-			p.log.Warn("no_accept is not enforced: packets to the virtual addresses are taken", "instance", in.Name)
-		}
-	}
 	p.warn()
 	pids, err := p.pidFiles()
 	if err != nil {
@@ -214,6 +211,17 @@ func (p *plain) serve(c *keepalived.Config) error {
 	}
 	defer kernel.Close()
 	raisePriority(c.Global, p.log)
+	// The router knows what it is to have; what a killed process had for another
+	// configuration, the mark alone tells.
+	if n, err := kernel.SweepRoutes(); err != nil {
+		p.log.Warn("cannot remove what a former process left", "error", err)
+	} else if n > 0 {
+		p.log.Info("a former process left routes and rules: removed", "count", n)
+	}
+	p.dropNotAccepted(kernel, c)
+	if !p.options.has("dont-release-vrrp") {
+		defer p.dropNotAccepted(kernel, &keepalived.Config{})
+	}
 	host := newPlainHost(kernel)
 	defer host.close()
 	host.scripts.configure(c.Global)
@@ -237,7 +245,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
-				p.reload(r, host.scripts)
+				p.reload(r, host.scripts, kernel)
 			case syscall.SIGUSR1:
 				r.Dump(router.DumpData)
 			case syscall.SIGUSR2:
@@ -256,7 +264,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 }
 
 // reload reads the configuration again; one that cannot be used changes nothing.
-func (p *plain) reload(r *router.Router, scripts *plainScripts) {
+func (p *plain) reload(r *router.Router, scripts *plainScripts, kernel *linux.Kernel) {
 	p.log.Info("reloading", "file", p.path)
 	c, ds := p.parse()
 	p.report(ds)
@@ -268,5 +276,24 @@ func (p *plain) reload(r *router.Router, scripts *plainScripts) {
 		p.log.Warn("cannot make what the configuration asks for", "error", err)
 	}
 	scripts.configure(c.Global)
+	p.dropNotAccepted(kernel, c)
 	r.Reload(c)
+}
+
+// dropNotAccepted makes the host drop packets to the addresses of instances with
+// no_accept. The rules hold in every state: a host that is not MASTER takes no such
+// packets anyway.
+func (p *plain) dropNotAccepted(kernel *linux.Kernel, c *keepalived.Config) {
+	var list []netip.Addr
+	for _, in := range c.Instances {
+		if in.Accept || in.Priority == vrrp.PriorityOwner {
+			continue
+		}
+		for _, a := range slices.Concat(in.Addresses, in.Excluded) {
+			list = append(list, a.Prefix.Addr())
+		}
+	}
+	if err := kernel.SetNoAccept(list); err != nil {
+		p.log.Error("no_accept is not enforced: packets to the virtual addresses are taken", "error", err)
+	}
 }

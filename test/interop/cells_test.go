@@ -43,8 +43,12 @@ func withPassword(s setting) setting {
 	return s
 }
 
+// vmac: both hosts send from one hardware address, and where advertisements do not,
+// a switch may learn it from the last packet of the old router. What helps is the
+// second burst of announcements.
 func vmac(s setting, lines ...string) setting {
 	i := &s.instances[0]
+	i.lines = append(i.lines, "garp_master_delay 1")
 	i.vmac = !slices.Contains(lines, "vmac_xmit_base")
 	i.lines = append(append(i.lines, "use_vmac"), lines...)
 	return s

@@ -68,6 +68,15 @@ func TestMatrix(t *testing.T) {
 		objections, seen, err := dissect(t.Context(), t.TempDir(), heard.frames)
 		check(t, err)
 		t.Logf("%d advertisements shown to tshark", seen)
+		want := 0
+		for _, f := range heard.frames {
+			if _, ok := lab.ParseAdvert(f); ok {
+				want++
+			}
+		}
+		if seen != want {
+			t.Errorf("tshark sees %d advertisements, the lab %d", seen, want)
+		}
 		for number, words := range objections {
 			t.Errorf("%s: %s", heard.from[number-1], words)
 		}

@@ -18,15 +18,32 @@ import (
 func starts(host, holder int, within time.Duration) step {
 	return step{
 		name: fmt.Sprintf("start of host %d", host), holder: holder, within: within,
-		do: func(_ context.Context, s *site) error { return s.start(host) },
+		do: func(ctx context.Context, s *site) error {
+			if err := s.start(host); err != nil || within > 0 {
+				return err
+			}
+			return pause(ctx, startUp) // nothing changes that would show when it listens
+		},
 	}
 }
 
-// startsBoth starts both routers at once.
+// startUp is how long a router that starts as Backup may take until it listens: what
+// it waits for counts from then on.
+const startUp = 700 * time.Millisecond
+
+// startsBoth starts the router of host 0 and, once it is Active, that of host 1.
+// Two that become Active in the same millisecond settle it at once, but the loser's
+// announcement may be the last one: then a neighbour believes it for as long as it
+// takes no other (ARP's locktime, a second), and the winner has said all it says.
 func startsBoth(holder int, within time.Duration) step {
 	return step{
 		name: "start of both", holder: holder, within: within,
-		do: func(_ context.Context, s *site) error { return errors.Join(s.start(0), s.start(1)) },
+		do: func(ctx context.Context, s *site) error {
+			if err := s.start(0); err != nil {
+				return err
+			}
+			return errors.Join(awaitSettled(ctx, s, 0, within), s.start(1))
+		},
 	}
 }
 

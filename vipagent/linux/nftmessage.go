@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ const (
 
 // nftSet is a set or a map of a table.
 type nftSet struct {
+	table    string // "" = nftTable
 	family   byte
 	name     string
 	keyType  uint32 // for what nft prints only
@@ -83,7 +85,11 @@ func parseUserdata(b []byte) string {
 }
 
 func tableMessage(kind, flags uint16, family byte, tableFlags uint32) message {
-	b := appendString(nil, unix.NFTA_TABLE_NAME, nftTable)
+	return namedTableMessage(nftTable, kind, flags, family, tableFlags)
+}
+
+func namedTableMessage(table string, kind, flags uint16, family byte, tableFlags uint32) message {
+	b := appendString(nil, unix.NFTA_TABLE_NAME, table)
 	if kind == unix.NFT_MSG_NEWTABLE {
 		b = appendUint32(b, unix.NFTA_TABLE_FLAGS, tableFlags)
 	}
@@ -99,7 +105,7 @@ func (s nftSet) message(id uint32) message {
 	if s.timed {
 		flags |= unix.NFT_SET_TIMEOUT
 	}
-	b := appendString(nil, unix.NFTA_SET_TABLE, nftTable)
+	b := appendString(nil, unix.NFTA_SET_TABLE, cmp.Or(s.table, nftTable))
 	b = appendString(b, unix.NFTA_SET_NAME, s.name)
 	b = appendUint32(b, unix.NFTA_SET_FLAGS, flags)
 	b = appendUint32(b, unix.NFTA_SET_KEY_TYPE, s.keyType)
@@ -152,7 +158,7 @@ func (s nftSet) elements(kind uint16, list []nftElement) []message {
 			in = e.appendTo(in)
 		}
 		list = list[n:]
-		b := appendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, nftTable)
+		b := appendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, cmp.Or(s.table, nftTable))
 		b = appendString(b, unix.NFTA_SET_ELEM_LIST_SET, s.name)
 		b = appendNest(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS, in)
 		out = append(out, nftMessage(kind, unix.NLM_F_CREATE, s.family, b))

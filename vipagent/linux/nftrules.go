@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -69,6 +70,7 @@ func nftSets() []nftSet {
 
 // nftChain is a chain: with a hook if the kernel calls it.
 type nftChain struct {
+	table    string // "" = nftTable
 	family   byte
 	name     string
 	hooked   bool
@@ -89,7 +91,7 @@ func nftChains() []nftChain {
 }
 
 func (c nftChain) message() message {
-	b := appendString(nil, unix.NFTA_CHAIN_TABLE, nftTable)
+	b := appendString(nil, unix.NFTA_CHAIN_TABLE, cmp.Or(c.table, nftTable))
 	b = appendString(b, unix.NFTA_CHAIN_NAME, c.name)
 	if c.hooked {
 		hook := appendUint32(nil, unix.NFTA_HOOK_HOOKNUM, c.hook)
@@ -103,6 +105,7 @@ func (c nftChain) message() message {
 
 // nftRule is a rule; its comment says in words what it does.
 type nftRule struct {
+	table          string // "" = nftTable
 	family         byte
 	chain, comment string
 	exprs          []expr.Any
@@ -117,7 +120,7 @@ func (r nftRule) message() (message, error) {
 		}
 		list = appendNest(list, unix.NFTA_LIST_ELEM, one)
 	}
-	b := appendString(nil, unix.NFTA_RULE_TABLE, nftTable)
+	b := appendString(nil, unix.NFTA_RULE_TABLE, cmp.Or(r.table, nftTable))
 	b = appendString(b, unix.NFTA_RULE_CHAIN, r.chain)
 	b = appendNest(b, unix.NFTA_RULE_EXPRESSIONS, list)
 	b = appendAttr(b, unix.NFTA_RULE_USERDATA, userdata(r.comment))

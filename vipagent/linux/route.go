@@ -126,12 +126,12 @@ func (r *route) encode(index func(string) (int, error)) ([]byte, error) {
 		}
 		b = appendNative(b, unix.RTA_OIF, uint32(i))
 	}
-	b = r.hop.appendTo(b)
+	b = r.hop.appendTo(b, r.family)
 	if len(r.hops) > 0 {
 		var list []byte
 		for _, h := range r.hops {
 			var err error
-			if list, err = h.appendNext(list, index); err != nil {
+			if list, err = h.appendNext(list, r.family, index); err != nil {
 				return nil, err
 			}
 		}
@@ -169,10 +169,15 @@ func (r *route) scopeByte() byte {
 	return unix.RT_SCOPE_UNIVERSE
 }
 
-// appendTo adds the attributes of a hop that do not name its interface.
-func (h *hop) appendTo(b []byte) []byte {
-	if h.via.IsValid() {
+// appendTo adds the attributes of a hop of such a route that do not name its interface.
+func (h *hop) appendTo(b []byte, of family) []byte {
+	switch {
+	case !h.via.IsValid():
+	case familyOf(h.via) == of:
 		b = appendAttr(b, unix.RTA_GATEWAY, h.via.AsSlice())
+	default: // struct rtvia: family (16 bits), address
+		via := binary.NativeEndian.AppendUint16(nil, uint16(familyOf(h.via)))
+		b = appendAttr(b, unix.RTA_VIA, append(via, h.via.AsSlice()...))
 	}
 	if h.realms != 0 {
 		b = appendNative(b, unix.RTA_FLOW, h.realms)
@@ -184,7 +189,7 @@ func (h *hop) appendTo(b []byte) []byte {
 //
 //	struct rtnexthop  length (16 bits), flags, weight - 1 (8 bits each), interface (32 bits)
 //	RTA_*             attributes
-func (h *hop) appendNext(b []byte, index func(string) (int, error)) ([]byte, error) {
+func (h *hop) appendNext(b []byte, of family, index func(string) (int, error)) ([]byte, error) {
 	var i int
 	if h.device != "" {
 		var err error
@@ -196,7 +201,7 @@ func (h *hop) appendNext(b []byte, index func(string) (int, error)) ([]byte, err
 	if h.onlink {
 		flags |= unix.RTNH_F_ONLINK
 	}
-	attributes := h.appendTo(nil)
+	attributes := h.appendTo(nil, of)
 	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtNexthop+len(attributes)))
 	b = append(b, flags, byte(h.weight-1))
 	b = binary.NativeEndian.AppendUint32(b, uint32(i))

@@ -85,6 +85,11 @@ func readRoute(list []string, lookup numbers) (route, error) {
 	if !seen {
 		return route{}, &WordError{Place: len(list) + 1, Reason: "a route needs a destination"}
 	}
+	for _, h := range append([]hop{r.hop}, r.hops...) {
+		if r.family == 0 && h.via.IsValid() { // "default" does not say
+			r.family = familyOf(h.via)
+		}
+	}
 	if r.family == 0 {
 		r.family = unix.AF_INET
 	}
@@ -106,12 +111,19 @@ func (r *route) check(n int) error {
 		reason = "nexthop does not go with via and dev"
 	case r.family == unix.AF_INET && (r.hasPref || r.expires != 0 || r.from.IsValid()):
 		reason = "pref, expires and from are words of IPv6"
+	case r.family == unix.AF_INET6 && r.viaIPv4():
+		reason = "an IPv6 route has no IPv4 next hop"
 	case r.family == unix.AF_INET6 && r.hop.realms != 0:
 		reason = "realms are a word of IPv4"
 	default:
 		return nil
 	}
 	return &WordError{Place: n + 1, Reason: reason}
+}
+
+// viaIPv4 reports whether a next hop is an IPv4 address.
+func (r *route) viaIPv4() bool {
+	return slices.ContainsFunc(append(r.hops, r.hop), func(h hop) bool { return h.via.Is4() })
 }
 
 func routeKinds() map[string]byte {
@@ -151,6 +163,7 @@ func routeWords() map[string]func(*words, *route) error {
 		"from":  func(w *words, r *route) (err error) { r.from, err = w.prefix(&r.family); return err },
 		"via":   routeVia, "gw": routeVia,
 		"dev": routeDevice, "oif": routeDevice,
+		"or":      routeOr,
 		"onlink":  func(_ *words, r *route) error { r.hop.onlink = true; return nil },
 		"nexthop": routeHop,
 		"vrf":     func(w *words, r *route) (err error) { r.vrf, err = w.name(); return err },
@@ -180,21 +193,32 @@ func (w *words) fixFamily(f *family, is family) error {
 	return nil
 }
 
-func routeVia(w *words, r *route) (err error) { return r.hop.readVia(w, &r.family) }
+func routeVia(w *words, r *route) (err error) { return r.hop.readVia(w) }
 
-// readVia reads [inet|inet6] ADDRESS.
-func (h *hop) readVia(w *words, f *family) (err error) {
-	for _, is := range []struct {
-		word   string
-		family family
-	}{{"inet", unix.AF_INET}, {"inet6", unix.AF_INET6}} {
-		if w.skip(is.word) {
-			if err := w.fixFamily(f, is.family); err != nil {
-				return err
-			}
-		}
+// readVia reads [inet|inet6] ADDRESS. It may be of another family than the route (RFC
+// 8950), and says nothing of that.
+func (h *hop) readVia(w *words) (err error) {
+	var f family
+	switch {
+	case w.skip("inet"):
+		f = unix.AF_INET
+	case w.skip("inet6"):
+		f = unix.AF_INET6
 	}
-	h.via, err = w.address(f)
+	h.via, err = w.address(&f)
+	return err
+}
+
+// routeOr reads the second of two next hops: an old way to say nexthop.
+func routeOr(w *words, r *route) (err error) {
+	if !r.hop.via.IsValid() || len(r.hops) > 0 {
+		return w.wrong("or goes with one via before it")
+	}
+	first, second := r.hop, hop{weight: 1}
+	first.weight = 1
+	r.hop = hop{}
+	err = second.readVia(w)
+	r.hops = []hop{first, second}
 	return err
 }
 
@@ -232,7 +256,7 @@ func routeHop(w *words, r *route) error {
 		}
 		switch word, _ := w.next(); word {
 		case "via":
-			err = h.readVia(w, &r.family)
+			err = h.readVia(w)
 		case "dev":
 			h.device, err = w.name()
 		case "weight":

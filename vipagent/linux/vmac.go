@@ -5,20 +5,19 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// vmacAlias is the alias (IFLA_IFALIAS) of an interface that AddVMAC made: it is how
-// the next process knows it.
+// vmacAlias begins the alias (IFLA_IFALIAS) of an interface that AddVMAC made: it is how
+// the next process knows it. What follows are settings that the parent had before.
 const vmacAlias = "holdfast virtual MAC"
 
 // VMACConfig is an interface of a virtual router on top of another one.
 type VMACConfig struct {
 	Name, Parent string
-	// MAC is the virtual router's address, see [VirtualMAC]. Not for an IPVLAN, which
+	// MAC is the virtual router's address. Not for an IPVLAN, which
 	// has its parent's.
 	MAC    net.HardwareAddr
 	IPVLAN bool
@@ -29,14 +28,6 @@ type VMACConfig struct {
 	// Source is an address for the interface itself, from which advertisements may
 	// leave; zero = none.
 	Source netip.Prefix
-}
-
-// VirtualMAC returns the MAC address of a virtual router (RFC 9568, 7.3).
-func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
-	if ipv6 {
-		return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x02, vrid}
-	}
-	return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x01, vrid}
 }
 
 // AddVMAC makes the interface and switches it on: a macvlan in private mode, or an
@@ -52,8 +43,12 @@ func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
 // parent makes the parent ask for the client with the VIP as sender and its own MAC
 // address, and the client goes on with that one.
 //
-// The parent's settings stay when the interface is removed: nobody knows whose they
-// were first. The kernel makes no link-local address on the interface; give it the
+// The parent has its former settings back when the last such interface on it is removed;
+// until then they are in the alias of each, so that they outlive a process that is
+// killed. If net.ipv4.conf.all.rp_filter is not 0, each interface gets at least its value
+// and it becomes 0, as Keepalived does, because the larger of the two counts.
+//
+// The kernel makes no link-local address on the interface; give it the
 // parent's as Source if IPv6 advertisements are to leave on it.
 func (k *Kernel) AddVMAC(c VMACConfig) error {
 	k.change.Lock()
@@ -78,27 +73,33 @@ func (k *Kernel) addVMAC(c VMACConfig) error {
 			wanted.Attrs().MasterIndex = master
 		}
 	}
+	alias, err := k.aliasFor(c, parent.Attrs().Index)
+	if err != nil {
+		return err
+	}
 	there, err := k.links.LinkByName(c.Name)
 	made := false
 	switch {
 	case err == nil && same(there, wanted):
-		if err := k.links.LinkSetAlias(there, vmacAlias); err != nil {
-			return fmt.Errorf("mark: %w", err)
+		if !isVMAC(there) {
+			if err := k.links.LinkSetAlias(there, alias); err != nil {
+				return fmt.Errorf("mark: %w", err)
+			}
 		}
-	case err == nil && there.Attrs().Alias != vmacAlias:
+	case err == nil && !isVMAC(there):
 		return fmt.Errorf("there is another interface of that name, which we did not make")
 	default:
 		if err == nil {
-			if err := k.links.LinkDel(there); err != nil {
+			if err := k.deleteVMAC(there); err != nil {
 				return fmt.Errorf("replace: %w", err)
 			}
 		}
-		if there, err = k.make(wanted); err != nil {
+		if there, err = k.make(wanted, alias); err != nil {
 			return err
 		}
 		made = true
 	}
-	err = k.prepareVMAC(c, there)
+	err = k.prepareVMAC(c, there.Attrs().Index, parent.Attrs().Index)
 	if err == nil {
 		err = k.links.LinkSetUp(there)
 	}
@@ -115,7 +116,7 @@ func (k *Kernel) addVMAC(c VMACConfig) error {
 }
 
 // make makes an interface that is off.
-func (k *Kernel) make(wanted netlink.Link) (netlink.Link, error) {
+func (k *Kernel) make(wanted netlink.Link, alias string) (netlink.Link, error) {
 	if err := k.links.LinkAdd(wanted); err != nil {
 		return nil, err
 	}
@@ -123,7 +124,7 @@ func (k *Kernel) make(wanted netlink.Link) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.links.LinkSetAlias(there, vmacAlias); err != nil {
+	if err := k.links.LinkSetAlias(there, alias); err != nil {
 		return nil, errors.Join(fmt.Errorf("mark: %w", err), k.links.LinkDel(there))
 	}
 	return there, nil
@@ -163,44 +164,9 @@ func same(there, wanted netlink.Link) bool {
 		return ok && t.Mode == w.Mode && sameMAC(a.HardwareAddr, b.HardwareAddr)
 	case *netlink.IPVlan:
 		t, ok := there.(*netlink.IPVlan)
-		return ok && a.Alias == vmacAlias && t.Mode == w.Mode && t.Flag == w.Flag
+		return ok && isVMAC(there) && t.Mode == w.Mode && t.Flag == w.Flag
 	}
 	return false
-}
-
-// prepareVMAC sets how the interface behaves, before it is on.
-func (k *Kernel) prepareVMAC(c VMACConfig, there netlink.Link) error {
-	type setting struct{ path, value string }
-	off := "1"
-	if c.IPv6 || c.BothFamilies {
-		off = "0"
-	}
-	settings := []setting{
-		{"ipv6/conf/" + c.Name + "/disable_ipv6", off},
-		{"ipv6/conf/" + c.Name + "/addr_gen_mode", "1"}, // none
-	}
-	if !c.IPVLAN {
-		settings = append(settings, setting{"ipv4/conf/" + c.Name + "/arp_ignore", "1"})
-		if !c.IPv6 {
-			settings = append(settings,
-				setting{"ipv4/conf/" + c.Name + "/accept_local", "1"},
-				setting{"ipv4/conf/" + c.Name + "/rp_filter", "0"},
-				setting{"ipv4/conf/" + c.Name + "/promote_secondaries", "1"},
-				setting{"ipv4/conf/" + c.Parent + "/arp_ignore", "1"},
-				setting{"ipv4/conf/" + c.Parent + "/arp_filter", "1"},
-				setting{"ipv4/conf/" + c.Parent + "/arp_announce", "2"})
-		}
-	}
-	for _, s := range settings {
-		err := os.WriteFile("/proc/sys/net/"+s.path, []byte(s.value), 0)
-		if errors.Is(err, os.ErrNotExist) && s.path[:4] == "ipv6" {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return fmt.Errorf("set: %w", err)
-		}
-	}
-	return nil
 }
 
 // sourceMessage adds the interface's own address: it is no VIP, and bears no mark. It
@@ -228,16 +194,25 @@ func (k *Kernel) RemoveVMAC(name string) error {
 	if err = noInterface(err); errors.Is(err, ErrNoInterface) {
 		return nil
 	}
-	if err == nil && there.Attrs().Alias != vmacAlias {
+	if err == nil && !isVMAC(there) {
 		err = errors.New("we did not make it")
 	}
 	if err == nil {
-		err = k.links.LinkDel(there)
+		err = k.deleteVMAC(there)
 	}
 	if err != nil {
 		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
 	return nil
+}
+
+// deleteVMAC deletes an interface that AddVMAC made, and gives its parent's settings
+// back.
+func (k *Kernel) deleteVMAC(there netlink.Link) error {
+	if err := k.links.LinkDel(there); err != nil {
+		return err
+	}
+	return k.restoreParent(there.Attrs().ParentIndex, there.Attrs().Alias)
 }
 
 // VMACs returns the names of the interfaces that AddVMAC made, this process's and those
@@ -249,7 +224,7 @@ func (k *Kernel) VMACs() ([]string, error) {
 	}
 	var out []string
 	for _, l := range links {
-		if l.Attrs().Alias == vmacAlias {
+		if isVMAC(l) {
 			out = append(out, l.Attrs().Name)
 		}
 	}

@@ -318,6 +318,16 @@ func (s *VRRPSocket) Close() error { return s.conn.Close() }
 // PrimaryAddress returns the address from which advertisements leave on an interface:
 // its first IPv4 address that is no VIP of ours, or its link-local IPv6 address.
 func (k *Kernel) PrimaryAddress(iface string, ipv6 bool) (netip.Addr, error) {
+	return k.sourceAddress(iface, ipv6, ipv6)
+}
+
+// UnicastAddress is PrimaryAddress for peers that may be behind a router: over IPv6 an
+// address that is not link-local.
+func (k *Kernel) UnicastAddress(iface string, ipv6 bool) (netip.Addr, error) {
+	return k.sourceAddress(iface, ipv6, false)
+}
+
+func (k *Kernel) sourceAddress(iface string, ipv6, linkLocal bool) (netip.Addr, error) {
 	i, err := k.Interface(iface)
 	if err != nil {
 		return netip.Addr{}, err
@@ -328,13 +338,16 @@ func (k *Kernel) PrimaryAddress(iface string, ipv6 bool) (netip.Addr, error) {
 	}
 	for _, r := range records {
 		switch {
-		case r.index != i.Index || r.ours() || r.ip.Is6() != ipv6:
-		case ipv6 && (!r.ip.IsLinkLocalUnicast() || r.flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0):
+		case r.index != i.Index || r.ours() || r.ip.Is6() != ipv6 || r.ip.IsLoopback():
+		case ipv6 && (r.ip.IsLinkLocalUnicast() != linkLocal || r.flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0):
 		default:
 			return r.ip.WithZone(""), nil
 		}
 	}
-	if ipv6 {
+	switch {
+	case ipv6 && !linkLocal:
+		return netip.Addr{}, fmt.Errorf("interface %s has no IPv6 address of its own that is ready and not link-local", iface)
+	case ipv6:
 		return netip.Addr{}, fmt.Errorf("interface %s has no link-local address that is ready", iface)
 	}
 	return netip.Addr{}, fmt.Errorf("interface %s has no IPv4 address of its own", iface)

@@ -57,8 +57,35 @@ func TestVRRPSocket(t *testing.T) {
 	}
 }
 
+// BenchmarkVRRPSocket sends an advertisement to another host and receives it there.
+func BenchmarkVRRPSocket(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		ipv6  bool
+		group string
+	}{{"IPv4", false, "224.0.0.18"}, {"IPv6", true, "ff02::12"}} {
+		b.Run(c.name, func(b *testing.B) {
+			h, peer := pair(b)
+			h.own("eth0", "10.9.0.1/24")
+			peer.own("eth0", "10.9.0.2/24")
+			group := netip.MustParseAddr(c.group)
+			config := VRRPConfig{Interface: "eth0", IPv6: c.ipv6, Group: group}
+			ours, source := vrrpSocket(b, h, config)
+			theirs, _ := vrrpSocket(b, peer, config)
+			message := []byte{0x31, 51, 100, 1, 0, 100, 0, 0, 10, 9, 0, 100}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := ours.Send(message, source, group, 255); err != nil {
+					b.Fatal(err)
+				}
+				receiveVRRP(b, theirs)
+			}
+		})
+	}
+}
+
 // vrrpSocket opens a socket on a host, and finds the host's source address.
-func vrrpSocket(t *testing.T, h *host, c VRRPConfig) (s *VRRPSocket, source netip.Addr) {
+func vrrpSocket(t testing.TB, h *host, c VRRPConfig) (s *VRRPSocket, source netip.Addr) {
 	t.Helper()
 	k := h.kernel()
 	var err error
@@ -80,14 +107,14 @@ func vrrpSocket(t *testing.T, h *host, c VRRPConfig) (s *VRRPSocket, source neti
 	return s, source
 }
 
-func wait(t *testing.T, d time.Duration) {
+func wait(t testing.TB, d time.Duration) {
 	select {
 	case <-t.Context().Done():
 	case <-time.After(d):
 	}
 }
 
-func receiveVRRP(t *testing.T, s *VRRPSocket) VRRPPacket {
+func receiveVRRP(t testing.TB, s *VRRPSocket) VRRPPacket {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -96,6 +123,30 @@ func receiveVRRP(t *testing.T, s *VRRPSocket) VRRPPacket {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func TestSourceAddresses(t *testing.T) {
+	h, _ := pair(t)
+	h.own("eth0", "10.9.0.1/24")
+	h.own("eth0", "2001:db8::9/64")
+	k := h.kernel()
+	_, linkLocal := vrrpSocket(t, h, VRRPConfig{Interface: "eth0", IPv6: true, Group: netip.MustParseAddr("ff02::12")})
+	if !linkLocal.IsLinkLocalUnicast() {
+		t.Errorf("multicast over IPv6 from %v", linkLocal)
+	}
+	for ipv6, want := range map[bool]string{false: "10.1.0.1", true: "2001:db8::9"} {
+		var got netip.Addr
+		var err error
+		h.do(func() { got, err = k.UnicastAddress("eth0", ipv6) })
+		if err != nil || got.String() != want {
+			t.Errorf("unicast over IPv6 %v from %v (%v), want %s", ipv6, got, err, want)
+		}
+	}
+	h.do(func() {
+		if _, err := k.UnicastAddress("lo", true); err == nil {
+			t.Error("lo has a source")
+		}
+	})
 }
 
 func TestVRRPSocketOfALostInterface(t *testing.T) {

@@ -37,7 +37,8 @@ type instance struct {
 	why      string     // the first of the faults, "" = none
 
 	wire     wire
-	made     int // index of the interface with the virtual MAC address, 0 = none yet
+	made     int    // index of the interface with the virtual MAC address, 0 = none yet
+	macName  string // of that interface when the configuration names none, see nameMACs
 	has      holdings
 	bursts   bursts
 	stats    vrrp.Stats
@@ -45,7 +46,6 @@ type instance struct {
 	since    time.Time     // of the last change of state, wall clock
 	failure  string        // of the last attempt to bring something up, "" = none
 	restored time.Duration // when deleted addresses were put back last
-	quiet    bool          // taken over by a reload: the state is not news
 }
 
 func identityOf(c keepalived.Instance) identity {

@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -90,7 +89,9 @@ func (in *instance) mac() MAC {
 	return m
 }
 
-// sweepMACs deletes the interfaces that a former process has made and nobody uses.
+// sweepMACs deletes the interfaces that a former process has made, also those with a
+// name that is wanted: it may have been another instance's, and its MAC address be needed
+// under another name. No address is on them any more.
 func (r *Router) sweepMACs() {
 	if r.host.MACs == nil {
 		return
@@ -100,26 +101,10 @@ func (r *Router) sweepMACs() {
 		r.log.Error("cannot look for interfaces of a former process", "error", err)
 	}
 	for _, name := range left {
-		if slices.ContainsFunc(r.current.instances, func(in *instance) bool { return in.vmacName() == name }) {
-			continue
-		}
 		if err := r.host.MACs.Remove(name); err != nil {
 			r.log.Error("cannot delete interface", "interface", name, "error", err)
 		}
 	}
-}
-
-// vmacName is the name of the interface with the virtual MAC address.
-func (in *instance) vmacName() string {
-	switch v := in.conf.VMAC; {
-	case v == nil:
-		return ""
-	case v.Name != "":
-		return v.Name
-	case in.conf.IPv6:
-		return fmt.Sprintf("vrrp6.%d", in.conf.VRID)
-	}
-	return fmt.Sprintf("vrrp.%d", in.conf.VRID)
 }
 
 // putBack brings back addresses that somebody has deleted. Keepalived becomes Backup

@@ -84,28 +84,6 @@ func (in *instance) retire() {
 	in.router.log.Info("instance removed", "instance", in.conf.Name)
 }
 
-// removeMACs deletes the interfaces with virtual MAC addresses of the instances that
-// those to keep do not use.
-func (r *Router) removeMACs(of, keep []*instance) {
-	if r.host.MACs == nil {
-		return
-	}
-	used := make(map[string]bool)
-	for _, in := range keep {
-		used[in.vmacName()] = true
-	}
-	for _, in := range of {
-		name := in.vmacName()
-		if name == "" || used[name] {
-			continue
-		}
-		used[name] = true
-		if err := r.host.MACs.Remove(name); err != nil {
-			r.log.Error("cannot delete interface", "interface", name, "error", err)
-		}
-	}
-}
-
 // statics are the addresses, routes and rules that do not depend on a state.
 type statics struct{ has holdings }
 

@@ -100,6 +100,7 @@ func (r *Router) install(c *keepalived.Config) {
 	}
 	first := old.config == nil
 	r.current = next
+	macs := old.macNames() // the instances are shared: afterwards they have the next names
 	next.track(r, old, !first)
 	gone := next.adoptInstances(r, old)
 	next.formGroups(r, old)
@@ -108,7 +109,7 @@ func (r *Router) install(c *keepalived.Config) {
 		in.retire()
 	}
 	next.change()
-	r.removeMACs(old.instances, next.instances)
+	r.removeMACs(macs, next.macNames())
 	old.untrack(next)
 	r.renewNews(old)
 }
@@ -209,6 +210,7 @@ func (s *setup) adoptInstances(r *Router, old *setup) (gone []*instance) {
 			in.conf, in.next = *in.next, nil
 		}
 	}
+	s.nameMACs()
 	return gone
 }
 
@@ -325,7 +327,7 @@ func (r *Router) shutdown() {
 	}
 	if !r.host.Keep {
 		r.statics.change(r, &keepalived.Config{})
-		r.removeMACs(r.current.instances, nil)
+		r.removeMACs(r.current.macNames(), nil)
 	}
 	for _, in := range r.current.instances {
 		in.disconnect()

@@ -38,6 +38,7 @@ type world struct {
 	mails   []string
 	jump    time.Duration // what the clock is ahead
 	broken  map[netip.Addr]error
+	macs    MACs // nil: none can be made
 }
 
 func newWorld(t *testing.T) *world {
@@ -324,7 +325,7 @@ func (w *world) start(c *keepalived.Config) (r *Router, stop func()) {
 	w.t.Helper()
 	r = New(Config{
 		Keepalived: c, Logger: slog.New(slog.NewTextHandler(&w.log, nil)), Clock: w, Links: w, Addresses: fakeAddresses{w},
-		Routes: w, Sockets: w, Scripts: w, Surroundings: w,
+		Routes: w, Sockets: w, Scripts: w, Surroundings: w, MACs: w.macs,
 	})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)

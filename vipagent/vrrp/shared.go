@@ -37,31 +37,50 @@ func NewShared(c Config, now time.Duration) *Shared {
 	return &Shared{config: c, since: now}
 }
 
-// Configure changes the configuration. A router that is Active stays so.
+// Configure changes the configuration. A router that is Active stays so. Where it
+// decides which advertisements are taken in, those of before say nothing any more.
 func (s *Shared) Configure(c Config, now time.Duration) []Action {
 	old := s.config
 	s.config = c
+	switch {
+	case sameConfig(old, c):
+		return nil
+	case !hearsTheSame(old, c):
+		return s.Anew(now)
+	case s.machine == nil:
+		return nil
+	}
+	return s.machine.Step(Reconfigure{c}, now)
+}
+
+// sameConfig compares all fields, those too that are yet to come.
+func sameConfig(a, b Config) bool {
+	same := slices.Equal(a.Addresses, b.Addresses) && bytes.Equal(a.Password, b.Password)
+	a.Addresses, a.Password, b.Addresses, b.Password = nil, nil, nil, nil
+	return same && fmt.Sprintf("%+v", a) == fmt.Sprintf("%+v", b)
+}
+
+// hearsTheSame says whether two configurations take in the same advertisements; see
+// [Config.Accept].
+func hearsTheSame(a, b Config) bool {
+	family := func(c Config) bool { return len(c.Addresses) > 0 && c.Addresses[0].Is6() }
+	return a.Version == b.Version && a.VRID == b.VRID && family(a) == family(b) && bytes.Equal(a.Password, b.Password) &&
+		a.Checksum == b.Checksum && (a.Version != 2 || a.Interval == b.Interval)
+}
+
+// Anew says that only from now on can be heard who is Active: before, nobody has
+// listened, or elsewhere. A router that is Active stays so.
+func (s *Shared) Anew(now time.Duration) []Action {
+	s.since, s.stranger = now, stranger{}
 	if s.machine == nil {
 		return nil
 	}
-	if old.Priority != c.Priority && equalButPriority(old, c) {
-		return s.machine.Step(Priority{c.Priority}, now)
-	}
 	was := s.machine.State()
-	s.machine = nil
 	out := s.start(now)
 	if was == Active && s.machine.State() != Active {
-		out = append(out, s.machine.Step(Follow{Active}, now)...)
+		out = append(out, s.takeOver("it was Active before", now)...)
 	}
 	return visible(was, out)
-}
-
-// equalButPriority compares what a machine cannot change while it runs.
-func equalButPriority(a, b Config) bool {
-	b.Priority = a.Priority
-	same := slices.Equal(a.Addresses, b.Addresses) && bytes.Equal(a.Password, b.Password)
-	a.Addresses, a.Password, b.Addresses, b.Password = nil, nil, nil, nil
-	return same && fmt.Sprint(a) == fmt.Sprint(b)
 }
 
 // Sources tells the source address of own advertisements, and those of the other
@@ -110,7 +129,7 @@ func (s *Shared) Speak(up bool, now time.Duration) []Action {
 	s.spoke = now
 	out := s.start(now)
 	if up && s.machine.State() == Backup {
-		out = append(out, s.machine.Step(Follow{Active}, now)...)
+		out = append(out, s.takeOver("the addresses are up here", now)...)
 	}
 	return visible(Initialize, out)
 }
@@ -131,11 +150,24 @@ func (s *Shared) start(now time.Duration) []Action {
 	default:
 		out = append(out, s.machine.Step(Startup{}, now)...)
 		if s.machine.State() == Backup {
-			out = append(out, s.machine.Step(Follow{Active}, now)...)
+			out = append(out, s.takeOver("no router outside of the quorum is Active", now)...)
 		}
 	}
 	if due, ok := s.machine.Due(); ok && due <= now {
 		out = append(out, s.machine.Step(Timer{}, now)...)
+	}
+	return out
+}
+
+// takeOver makes a Backup Active at once, and says why: the machine knows only that it
+// was told to.
+func (s *Shared) takeOver(why string, now time.Duration) []Action {
+	out := s.machine.Step(Follow{Active}, now)
+	for i, a := range out {
+		if e, ok := a.(Enter); ok {
+			e.Why = why
+			out[i] = e
+		}
 	}
 	return out
 }
