@@ -30,7 +30,7 @@ type rule struct {
 func rules() []rule {
 	const wire = "coordinator/api/holdfastpb"
 	return []rule{
-		{pkg: "fsm", pure: true,
+		{pkg: "fsm", pure: true, may: []string{"fsm/group"},
 			why: "every replica must come to the same state from the same entries"},
 		{pkg: "coordinator/lease", pure: true,
 			why: "the protocol is checked with clocks and messages of the checker's choice"},
@@ -50,7 +50,9 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
-		{pkg: "brokerd/replica", pure: true, may: []string{"coordinator/lease"},
+		{pkg: "fsm/group", pure: true,
+			why: "every coordinator must come to the same state of a broker group, and every replica must read it alike"},
+		{pkg: "brokerd/replica", pure: true, may: []string{"coordinator/lease", "fsm/group"},
 			why: "the simulator and the exhaustive checker run the replicas' own rules, with messages, disks and leases of their choice"},
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
