@@ -4,11 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"flag"
-	"fmt"
 	"strings"
 	"testing"
-
-	"holdfast/fsm/group"
 )
 
 var (
@@ -32,7 +29,7 @@ func (w *world) key(b []byte, ids []string) []byte {
 		}
 	}
 	put(w.index, w.session, w.newest, w.sessions, uint64(len(w.written)))
-	b = fmt.Append(b, w.group)
+	b = append(b, w.groupKey...)
 	for _, n := range w.nodes {
 		b = append(b, '|')
 		flag(w.passed[n.session])
@@ -49,7 +46,7 @@ func (w *world) key(b []byte, ids []string) []byte {
 		b = append(b, '|')
 		if n.r != nil {
 			b = n.r.Key(b, ids)
-			b = fmt.Append(b, n.view.Group)
+			b = append(b, n.viewKey...)
 		}
 	}
 	for s := range w.sessions {
@@ -60,7 +57,12 @@ func (w *world) key(b []byte, ids []string) []byte {
 	}
 	put(w.acked[0], w.read[0], w.cut[0], w.expired[0])
 	flag(w.gone)
-	b = fmt.Append(b, w.mail, w.proposals)
+	for _, l := range w.mail {
+		b = append(append(b, l.key...), '|')
+	}
+	for _, p := range w.proposals {
+		b = append(append(b, p.key...), '|')
+	}
 	return append(b, w.used[:]...)
 }
 
@@ -109,7 +111,7 @@ func bounds(allowed map[kind]int) map[kind]int {
 	m := map[kind]int{}
 	for _, k := range []kind{
 		lose, double, lapse, reopen, configure, recall, join, leave, start, crash, power, wipe, stumble, grant, unclean, write, send, life,
-		rewind, grow, shrink, tick, release, trim, commit,
+		rewind, grow, shrink, tick, release, trim, commit, again,
 	} {
 		m[k] = 0
 	}
@@ -133,7 +135,8 @@ type scene struct {
 // visit explores a scene.
 func (s *scene) visit(t *testing.T) {
 	w := newWorld(&s.settings)
-	w.settings.limit = map[kind]int{}
+	letters := s.settings.letters
+	w.settings.limit, w.settings.letters = map[kind]int{}, false
 	settle := func() { w.settle(t) }
 	do := func(k kind, i, j int) {
 		w.do(move{k, i, j})
@@ -146,7 +149,7 @@ func (s *scene) visit(t *testing.T) {
 	if s.before != nil {
 		s.before(w, do, settle)
 	}
-	w.settings.limit = bounds(s.allowed)
+	w.settings.limit, w.settings.letters = bounds(s.allowed), letters
 	explore(t, w)
 }
 
@@ -193,17 +196,6 @@ func explore(t *testing.T, w *world) {
 		}
 	}
 	t.Logf("all %d states within the bounds, %d steps, depth %d", len(known), steps, depth)
-}
-
-func scenes() map[string]*scene {
-	two := func(g group.Settings) settings {
-		return settings{replicas: 2, group: g, other: g, mail: 2, batch: 2, window: 4}
-	}
-	sync := syncOf(1, group.PolicyInSync)
-	return map[string]*scene{
-		"failover": {settings: two(sync), allowed: map[kind]int{write: 2, send: 3, life: 2, lapse: 1, grant: 1}},
-		"shrink":   {settings: two(sync), allowed: map[kind]int{write: 1, send: 2, life: 2, shrink: 1, commit: 1, lapse: 1, grant: 1}},
-	}
 }
 
 // TestCheck visits each state of small worlds: all orders of messages, commands, syncs,

@@ -25,6 +25,7 @@ const (
 	leave
 	start
 	view
+	again
 	lateView
 	syncLog
 	crash
@@ -48,7 +49,7 @@ const (
 )
 
 var names = [kinds]string{
-	"deliver", "lose", "double", "commit", "fence", "lapse", "reopen", "configure", "recall", "join", "leave", "start", "view", "late view", "sync",
+	"deliver", "lose", "double", "commit", "fence", "lapse", "reopen", "configure", "recall", "join", "leave", "start", "view", "again", "late view", "sync",
 	"crash", "power", "wipe", "stumble", "grant", "unclean", "lead", "write", "send", "life", "rewind", "grow", "shrink", "tick", "drain", "release", "trim",
 }
 
@@ -82,8 +83,8 @@ func (w *world) moves(out []move) []move {
 		add(lose, i, 0)
 		add(double, i, 0)
 	}
-	for i, c := range w.proposals {
-		if _, err := w.group.Apply(w.index+1, c); err == nil {
+	for i, p := range w.proposals {
+		if _, err := w.group.Apply(w.index+1, p.command); err == nil {
 			add(commit, i, 0)
 		}
 	}
@@ -112,6 +113,9 @@ func (w *world) moves(out []move) []move {
 func (w *world) processMoves(n *node, i int, add func(k kind, i, j int)) {
 	if n.view.Index < w.index {
 		add(view, i, 0)
+	}
+	if n.view.Index == w.index {
+		add(again, i, 0)
 	}
 	if len(n.queue) > 0 {
 		add(lateView, i, 0)
@@ -164,7 +168,7 @@ func (w *world) masterMoves(n *node, i int, add func(k kind, i, j int)) {
 			if _, ok := n.r.Next(o.id, w.batch); ok {
 				add(send, i, j)
 			}
-			if w.letters || o.r != nil && o.r.Follows() != n.r.Leads() && !slices.ContainsFunc(w.mail, func(l letter) bool { return l.from == i && l.to == j || l.from == j && l.to == i }) {
+			if w.letters || o.r != nil && o.r.Follows() != n.r.Leads() && !o.saved.Owes && !slices.ContainsFunc(w.mail, func(l letter) bool { return l.from == i && l.to == j || l.from == j && l.to == i }) {
 				add(life, i, j)
 			}
 		}
@@ -192,7 +196,7 @@ func (w *world) do(m move) {
 			w.perform(l.to, n.r.Receive(w.nodes[l.from].id, l.message, now), &l)
 		}
 	case commit:
-		w.apply(w.proposals[m.i])
+		w.apply(w.proposals[m.i].command)
 	case fence:
 		w.apply(group.End{Epoch: w.group.Epoch})
 	case configure:
@@ -220,13 +224,13 @@ func (w *world) doNode(m move, n *node) {
 	case start:
 		w.start(m.i)
 	case view:
-		w.view(n, w.group, w.index)
+		w.show(n, w.now())
+	case again:
+		w.show(n, w.now())
 	case lateView:
-		g, index := n.queue[0], n.queued[0]
-		n.queue, n.queued = n.queue[1:], n.queued[1:]
-		if index >= n.view.Index {
-			w.view(n, g, index)
-		}
+		v := n.queue[0]
+		n.queue = n.queue[1:]
+		w.show(n, v)
 	case syncLog:
 		n.durable, n.tail = len(n.log), nil
 		w.perform(m.i, n.r.Synced(uint64(n.durable)), nil)
@@ -242,16 +246,13 @@ func (w *world) doNode(m move, n *node) {
 	case reopen:
 		w.sessions++
 		n.session = w.sessions
-		n.view.Mine = false
-		w.perform(m.i, n.r.View(n.view), nil)
+		w.show(n, n.view)
 	case tick:
 		w.perform(m.i, n.r.Tick(now), nil)
 	case grant, unclean:
 		// What a leader would not choose, an operator does.
 		c := group.Grant{Member: n.id, Unclean: m.kind == unclean, Operator: m.kind == unclean && w.settings.group.Policy == group.PolicyNever}
-		if w.apply(c) {
-			w.session = n.session
-		}
+		w.give(n, c)
 	case trim:
 		w.expired.add(n.log[n.base].value)
 		n.base++
@@ -279,7 +280,7 @@ func (w *world) doMaster(m move, n, to *node) {
 		}
 		if ok {
 			n.r.Sent(to.id, b)
-			w.mail = append(w.mail, letter{m.i, m.j, b, slices.Clone(n.log[min(b.From, b.To):b.To])})
+			w.mail = append(w.mail, newLetter(m.i, m.j, b, slices.Clone(n.log[min(b.From, b.To):b.To])))
 		}
 	case rewind:
 		n.r.Rewind(to.id)

@@ -52,11 +52,11 @@ type node struct {
 	r       *replica.Replica // nil while it is down
 	boot    uint64
 	session uint64
-	view    replica.View // the newest that it was given
-	queue   []group.Group
-	queued  []uint64
-	waiting set // writes of this process that nobody was told of
-	stumble int // it crashes before this act of the next call, counted from 1; 0: it does not
+	viewKey string
+	view    replica.View   // the newest that it was given
+	queue   []replica.View // on their way
+	waiting set            // writes of this process that nobody was told of
+	stumble int            // it crashes before this act of the next call, counted from 1; 0: it does not
 
 	// The disk. What is before base is gone for the replica; the judge remembers it.
 	saved   replica.Saved
@@ -73,20 +73,33 @@ type letter struct {
 	from, to int
 	message  replica.Message
 	records  []entry
+	key      string
+}
+
+// proposal is a command that was proposed.
+type proposal struct {
+	command group.Command
+	key     string
+}
+
+func newLetter(from, to int, m replica.Message, records []entry) letter {
+	return letter{from, to, m, records, fmt.Sprint(from, to, m, records)}
 }
 
 // world is a group with its surroundings.
 type world struct {
 	*settings
 	group     group.Group
+	groupKey  string
 	index     uint64 // of the last entry that changed something
 	session   uint64 // of the grant
+	grants    []given
 	newest    uint64 // epoch ever granted
 	sessions  uint64 // so far
 	passed    map[uint64]bool
 	nodes     []*node
 	mail      []letter
-	proposals []group.Command // that were ever made: each may be committed at any time, again too
+	proposals []proposal // that were ever made: each may be committed at any time, again too
 	used      [kinds]uint8
 
 	// What the judge knows.
@@ -98,6 +111,9 @@ type world struct {
 	gone    bool // something was lost other than by a cut
 	trouble string
 }
+
+// given is a grant: epoch and session.
+type given struct{ epoch, session uint64 }
 
 type entryAt struct {
 	offset int
@@ -138,15 +154,15 @@ func newWorld(s *settings) *world {
 	if s.set != 0 {
 		g.InSync = g.InSync[:s.set]
 	}
-	w.group = g
+	w.setGroup(g)
 	for i := range w.nodes {
 		w.start(i)
 	}
 	for i := range s.replicas {
 		// All return at first, as nobody knows what their disks had.
-		w.view(w.nodes[i], w.group, w.index)
-		w.apply(w.proposals[len(w.proposals)-1])
-		w.view(w.nodes[i], w.group, w.index)
+		w.show(w.nodes[i], w.now())
+		w.apply(w.proposals[len(w.proposals)-1].command)
+		w.show(w.nodes[i], w.now())
 	}
 	w.proposals = nil
 	return w
@@ -204,8 +220,8 @@ func (w *world) start(i int) {
 	n := w.nodes[i]
 	w.sessions++
 	n.boot, n.session = w.sessions, w.sessions
-	n.durable, n.waiting, n.queue, n.queued, n.tail, n.stumble = len(n.log), set{}, nil, nil, nil, 0
-	n.view = replica.View{}
+	n.durable, n.waiting, n.queue, n.tail, n.stumble = len(n.log), set{}, nil, nil, 0
+	n.view, n.viewKey = replica.View{}, ""
 	if n.base > len(n.log) {
 		n.base = len(n.log)
 	}
@@ -302,15 +318,15 @@ func (w *world) act(i int, act replica.Act, l *letter) {
 		n.log = append(n.log, l.records[a.From-m.From:a.To-m.From]...)
 	case replica.Send:
 		if j := w.node(a.To); len(w.mail) < w.settings.mail {
-			l := letter{i, j, a.Message, nil}
+			var records []entry
 			if m, ok := a.Message.(replica.Answer); ok && m.Reset {
-				l.records = slices.Clone(n.log[:m.Base]) // for the judge, who remembers what retention took
+				records = slices.Clone(n.log[:m.Base]) // for the judge, who remembers what retention took
 			}
-			w.mail = append(w.mail, l)
+			w.mail = append(w.mail, newLetter(i, j, a.Message, records))
 		}
 	case replica.Propose:
-		if len(w.proposals) < 12 && !slices.Contains(w.proposals, a.Command) {
-			w.proposals = append(w.proposals, a.Command)
+		if p := (proposal{a.Command, fmt.Sprintf("%T%v", a.Command, a.Command)}); len(w.proposals) < 12 && !slices.Contains(w.proposals, p) {
+			w.proposals = append(w.proposals, p)
 		}
 	}
 }
@@ -331,15 +347,12 @@ func (w *world) apply(c group.Command) bool {
 		return false
 	}
 	w.index++
-	w.group = g
-	w.newest = max(w.newest, g.Epoch)
+	w.setGroup(g)
 	if w.lateViews {
 		for _, n := range w.nodes {
-			if n.queue = append(slices.Clip(n.queue), g); len(n.queue) > 3 {
+			if n.queue = append(slices.Clip(n.queue), replica.View{Index: w.index, Group: g}); len(n.queue) > 3 {
 				n.queue = n.queue[1:]
-				n.queued = n.queued[1:]
 			}
-			n.queued = append(slices.Clip(n.queued), w.index)
 		}
 	}
 	if g.Epoch != 0 && !g.Holds(g.Master) {
@@ -348,8 +361,26 @@ func (w *world) apply(c group.Command) bool {
 	return true
 }
 
-// view gives a host a state of the group.
-func (w *world) view(n *node, g group.Group, index uint64) {
-	n.view = replica.View{Index: index, Group: g, Mine: g.Epoch == w.group.Epoch && g.Epoch != 0 && w.session == n.session || g.Epoch != 0 && n.view.Group.Epoch == g.Epoch && n.view.Mine}
-	w.perform(w.node(n.id), n.r.View(n.view), nil)
+func (w *world) setGroup(g group.Group) {
+	w.group, w.groupKey = g, fmt.Sprint(g)
+	w.newest = max(w.newest, g.Epoch)
 }
+
+// give gives a grant to the session of a host, if the state allows it.
+func (w *world) give(n *node, c group.Grant) {
+	if w.apply(c) {
+		w.session = n.session
+		w.grants = append(slices.Clip(w.grants), given{w.group.Epoch, n.session})
+	}
+}
+
+// show gives a host a state of the group, which may be older than one that it was given.
+func (w *world) show(n *node, v replica.View) {
+	v.Mine = slices.Contains(w.grants, given{v.Group.Epoch, n.session})
+	if v.Index >= n.view.Index {
+		n.view, n.viewKey = v, fmt.Sprint(v)
+	}
+	w.perform(w.node(n.id), n.r.View(v), nil)
+}
+
+func (w *world) now() replica.View { return replica.View{Index: w.index, Group: w.group} }
