@@ -28,7 +28,7 @@ func (w *world) key(b []byte, ids []string) []byte {
 			b = append(b, 0)
 		}
 	}
-	put(w.index, w.session, w.newest, w.sessions, uint64(len(w.written)))
+	put(w.index, w.session, w.newest, w.dirty, w.sessions, uint64(len(w.written)))
 	b = append(b, w.groupKey...)
 	for _, n := range w.nodes {
 		b = append(b, '|')
@@ -113,7 +113,7 @@ func (w *world) settle(t *testing.T) {
 func bounds(allowed map[kind]int) map[kind]int {
 	m := map[kind]int{}
 	for _, k := range []kind{
-		lose, double, lapse, reopen, configure, recall, join, leave, start, crash, power, wipe, stumble, grant, unclean, write, send, life,
+		lose, double, lapse, reopen, configure, recall, join, leave, start, crash, power, wipe, damage, stumble, grant, unclean, write, send, life,
 		rewind, grow, shrink, tick, release, trim, commit, again, lateView,
 	} {
 		m[k] = 0

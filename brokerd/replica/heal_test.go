@@ -78,11 +78,6 @@ func (w *world) repair() {
 			return
 		}
 		c.Operator = true
-		if c.Unclean {
-			s := *w.settings
-			s.limit = map[kind]int{unclean: 1}
-			w.settings = &s
-		}
 	}
 	for _, n := range w.nodes {
 		if n.id == c.Member {

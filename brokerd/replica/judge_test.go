@@ -64,7 +64,7 @@ func (w *world) judgeAcks(n *node) {
 		if !w.holds(n, p.epoch) {
 			w.fail("%s acknowledges %d of epoch %d after its lease", n.id, v, p.epoch)
 		}
-		if s := n.view.Group.Settings; s.Mode == group.Sync && w.safe() && !w.gone && w.copies(v) < s.MinInSync {
+		if s := n.view.Group.Settings; s.Mode == group.Sync && !w.gone && w.copies(v) < s.MinInSync {
 			w.fail("%s acknowledges %d, of which there are %d copies", n.id, v, w.copies(v))
 		}
 		n.waiting.del(v)
@@ -88,11 +88,6 @@ func (w *world) holds(n *node, epoch uint64) bool {
 	return !w.passed[n.session] && w.group.Epoch == epoch && w.session == n.session
 }
 
-// safe says whether nothing acknowledged or read may ever be lost.
-func (w *world) safe() bool {
-	return w.limit[unclean] == 0 && w.settings.group.Policy != group.PolicyUnclean
-}
-
 // sync says whether all was written in mode sync.
 func (w *world) sync() bool {
 	return w.settings.group.Mode == group.Sync && w.other.Mode != group.Async
@@ -111,9 +106,9 @@ func (w *world) judgeReads(n *node) {
 		if !w.holds(n, leads) {
 			w.fail("%s serves epoch %d without its lease", n.id, leads)
 		}
-		if w.sync() && w.safe() && to < len(w.written) {
+		if w.sync() && leads >= w.dirty && to < len(w.written) {
 			w.acked.each(func(v int) {
-				if w.written[v].offset >= to {
+				if w.written[v].epoch >= w.dirty && w.written[v].offset >= to {
 					w.fail("%s of epoch %d shows %d records, %d at %d was acknowledged", n.id, leads, to, v, w.written[v].offset)
 				}
 			})
@@ -137,16 +132,16 @@ func (w *world) judgeReads(n *node) {
 // is what was counted.
 func (w *world) judgeMaster(n *node) {
 	epoch := n.r.Leads()
-	if w.safe() && w.sync() {
+	if w.sync() && epoch >= w.dirty {
 		w.acked.each(func(v int) {
-			if w.written[v].epoch < epoch && !w.has(n, v) {
+			if e := w.written[v].epoch; e >= w.dirty && e < epoch && !w.has(n, v) {
 				w.fail("%s leads epoch %d without %d, which was acknowledged", n.id, epoch, v)
 			}
 		})
 	}
-	if w.safe() && epoch >= w.newest {
+	if epoch >= w.newest && epoch >= w.dirty {
 		w.read.each(func(v int) {
-			if w.written[v].epoch < epoch && !w.has(n, v) {
+			if e := w.written[v].epoch; e >= w.dirty && e < epoch && !w.has(n, v) {
 				w.fail("%s leads epoch %d without %d, which was read", n.id, epoch, v)
 			}
 		})

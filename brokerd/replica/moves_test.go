@@ -31,6 +31,7 @@ const (
 	crash
 	power
 	wipe
+	damage
 	stumble
 	grant
 	unclean
@@ -50,7 +51,7 @@ const (
 
 var names = [kinds]string{
 	"deliver", "lose", "double", "commit", "fence", "lapse", "reopen", "configure", "recall", "join", "leave", "start", "view", "again", "late view", "sync",
-	"crash", "power", "wipe", "stumble", "grant", "unclean", "lead", "write", "send", "life", "rewind", "grow", "shrink", "tick", "drain", "release", "trim",
+	"crash", "power", "wipe", "damage", "stumble", "grant", "unclean", "lead", "write", "send", "life", "rewind", "grow", "shrink", "tick", "drain", "release", "trim",
 }
 
 func (k kind) String() string { return names[k] }
@@ -126,6 +127,9 @@ func (w *world) processMoves(n *node, i int, add func(k kind, i, j int)) {
 	}
 	add(crash, i, 0)
 	add(wipe, i, 0)
+	if len(n.log) > n.base+1 {
+		add(damage, i, 0)
+	}
 	for k := 1; k <= 3; k++ {
 		add(stumble, i, k)
 	}
@@ -253,6 +257,10 @@ func (w *world) doNode(m move, n *node) {
 	case wipe:
 		w.crash(n, true)
 		n.log, n.base, n.durable, n.saved, n.cuts, n.lost, w.gone = nil, 0, 0, replica.Saved{}, nil, true, true
+	case damage:
+		// Its recovery finds a bad record and cuts there. It finds it once.
+		w.crash(n, true)
+		n.log, n.lost, w.gone = n.log[:len(n.log)-1:len(n.log)-1], true, true
 	case stumble:
 		n.stumble = m.j
 	case lapse:

@@ -56,6 +56,37 @@ func scenes() map[string]*scene {
 			settle()
 			do(wipe, 1, 0)
 		}, allowed: map[kind]int{start: 1, commit: 1, life: 1, send: 1, lapse: 1, grant: 1}},
+		// a's proposal to add b is committed when c is master, and has a write acknowledged
+		// without b.
+		"old grow": {settings: of(3, sync, nil), before: func(w *world, do func(k kind, i, j int), settle func()) {
+			do(shrink, 0, 1)
+			do(commit, 0, 0)
+			settle()
+			do(grow, 0, 1)
+			do(lapse, 0, 0)
+			do(fence, 0, 0)
+			do(grant, 2, 0)
+			settle()
+			do(write, 2, 0)
+			do(syncLog, 2, 0)
+			do(send, 2, 0)
+			do(deliver, 0, 0)
+			do(deliver, 0, 0)
+			do(syncLog, 0, 0)
+			do(deliver, 0, 0)
+		}, allowed: map[kind]int{commit: 1, lapse: 1, grant: 1, grow: 1, send: 1}},
+		// b is proposed, and loses its disk before that is committed.
+		"wiped before grow": {settings: of(2, sync, func(s *settings) { s.set = 1 }), before: func(w *world, do func(k kind, i, j int), settle func()) {
+			do(write, 0, 0)
+			settle()
+			do(grow, 0, 1)
+			do(wipe, 1, 0)
+		}, allowed: map[kind]int{start: 1, commit: 2, lapse: 1, grant: 1, life: 1, send: 1}},
+		"damage": {settings: of(2, sync, nil), before: func(w *world, do func(k kind, i, j int), settle func()) {
+			do(write, 0, 0)
+			settle()
+			do(damage, 1, 0)
+		}, allowed: map[kind]int{start: 2, crash: 1, commit: 1, life: 1, send: 1, lapse: 1, grant: 1}},
 		"wiped master": {settings: of(2, sync, nil), before: func(w *world, do func(k kind, i, j int), settle func()) {
 			do(write, 0, 0)
 			settle()

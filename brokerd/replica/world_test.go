@@ -101,6 +101,7 @@ type world struct {
 	session   uint64 // of the grant
 	grants    []given
 	newest    uint64 // epoch ever granted
+	dirty     uint64 // epoch of the last unclean grant: what is older may be lost
 	sessions  uint64 // so far
 	passed    map[uint64]bool
 	nodes     []*node
@@ -379,6 +380,9 @@ func (w *world) setGroup(g group.Group) {
 func (w *world) give(n *node, c group.Grant) {
 	if w.apply(c) {
 		w.session = n.session
+		if c.Unclean {
+			w.dirty = w.group.Epoch
+		}
 		w.grants = append(slices.Clip(w.grants), given{w.group.Epoch, n.session})
 	}
 }
