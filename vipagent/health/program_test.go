@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // programIn writes a shell script for a test.
@@ -167,5 +170,28 @@ func TestProcessMatch(t *testing.T) {
 		if got, err := countProcesses(proc, tt.match); err != nil || got != tt.want {
 			t.Errorf("%s: %d, %v; want %d", tt.name, got, err, tt.want)
 		}
+	}
+}
+
+// TestProgramIsNoRealTimeProcess: one that a real-time process starts is an ordinary one.
+func TestProgramIsNoRealTimeProcess(t *testing.T) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		t.Skipf("no real-time priority here: %v", err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	p := Program{Args: []string{"sh", "-c", "sleep 0.2; cat /proc/self/stat > " + out}, User: self()}
+	if err := p.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const policy = 41 - 3 // proc_pid_stat(5), behind the name
+	_, after, _ := strings.Cut(string(text), ") ")
+	if fields := strings.Fields(after); len(fields) <= policy || fields[policy] != "0" {
+		t.Errorf("its scheduling policy is not 0: %s", text)
 	}
 }

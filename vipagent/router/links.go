@@ -27,6 +27,7 @@ func (r *Router) readLinks() {
 	}
 	r.links = links
 	r.makeMACs()
+	r.promote()
 	r.review()
 	for _, in := range r.current.instances {
 		in.putBack()

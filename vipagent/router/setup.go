@@ -67,7 +67,8 @@ func (r *Router) begin() {
 	r.review()
 }
 
-// clear takes down what the instance may have and has not, whoever put it up:
+// clear takes down what the instance may have and has not, whoever put it up, other
+// instances apart:
 // Keepalived does the same, and a keepalived that was killed before us leaves its
 // addresses. An owner's addresses are the host's own.
 func (in *instance) clear() {
@@ -76,6 +77,9 @@ func (in *instance) clear() {
 	}
 	r := in.router
 	all := in.all()
+	all.addresses = keepOthers(in, all.addresses, addressKey)
+	all.routes = keepOthers(in, slices.Clone(all.routes), routeKey)
+	all.rules = keepOthers(in, slices.Clone(all.rules), ruleKey)
 	errs := []error{r.remove(holdings{routes: all.routes, rules: all.rules})}
 	there := slices.DeleteFunc(all.addresses, func(a keepalived.Address) bool { return !r.links[a.Interface].has(a.Prefix.Addr()) })
 	if len(there) > 0 && in.conf.Priority != vrrp.PriorityOwner {
@@ -326,6 +330,7 @@ func (r *Router) shutdown() {
 		r.notifier.group(g, wordStop)
 	}
 	if !r.host.Keep {
+		r.demote(nil)
 		r.statics.change(r, &keepalived.Config{})
 		r.removeMACs(r.current.macNames(), nil)
 	}

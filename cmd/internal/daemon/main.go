@@ -90,7 +90,7 @@ func (f File[C]) execute(ctx context.Context, args []string, s Streams, d servic
 		fmt.Fprintln(s.Out, "ok")
 		return ExitOK
 	}
-	surviveClosedPipes()
+	SurviveClosedPipes()
 	if f.guarded != nil && f.guarded(d.cfg) && !d.lineage.guarded {
 		log := NewLogger(s.Err, logOf(&d.cfg)).With("program", f.program)
 		var j *janitor
