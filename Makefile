@@ -34,8 +34,8 @@ demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--l
 	$(BUILD) -o $(BIN)/demo ./test/demo
 	$(BIN)/demo $(DEMO_ARGS)
 
-# Foreign VRRP speakers that vipagent is tested beside, and what checks its packets.
-PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark
+# Foreign VRRP speakers that vipagent is tested beside, and what checks its packets and rules.
+PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark nft:nftables
 
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.

@@ -82,6 +82,8 @@ type plain struct {
 	errOut  io.Writer
 	log     *slog.Logger
 	mask    os.FileMode // the umask
+
+	noAccept *linux.NoAccept
 }
 
 // parse reads the configuration.
@@ -238,10 +240,11 @@ func (p *plain) serve(c *keepalived.Config) error {
 	} else if n > 0 {
 		p.log.Info("a former process left routes and rules: removed", "count", n)
 	}
-	p.dropNotAccepted(kernel, c)
-	if !p.options.has("dont-release-vrrp") {
-		defer p.dropNotAccepted(kernel, &keepalived.Config{})
+	if p.noAccept, err = linux.OpenNoAccept(p.options.has("dont-release-vrrp")); err != nil {
+		return err
 	}
+	defer p.noAccept.Close()
+	p.dropNotAccepted(c)
 	host := newPlainHost(kernel, p.mask)
 	defer host.close()
 	host.scripts.configure(c.Global)
@@ -265,7 +268,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
-				p.reload(r, host.scripts, kernel)
+				p.reload(r, host.scripts)
 			case syscall.SIGUSR1:
 				r.Dump(router.DumpData)
 			case syscall.SIGUSR2:
@@ -284,7 +287,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 }
 
 // reload reads the configuration again; one that cannot be used changes nothing.
-func (p *plain) reload(r *router.Router, scripts *plainScripts, kernel *linux.Kernel) {
+func (p *plain) reload(r *router.Router, scripts *plainScripts) {
 	p.log.Info("reloading", "file", p.path)
 	c, ds := p.parse()
 	p.report(ds)
@@ -296,14 +299,14 @@ func (p *plain) reload(r *router.Router, scripts *plainScripts, kernel *linux.Ke
 		p.log.Warn("cannot make what the configuration asks for", "error", err)
 	}
 	scripts.configure(c.Global)
-	p.dropNotAccepted(kernel, c)
+	p.dropNotAccepted(c)
 	r.Reload(c)
 }
 
 // dropNotAccepted makes the host drop packets to the addresses of instances with
 // no_accept. The rules hold in every state: a host that is not MASTER takes no such
 // packets anyway.
-func (p *plain) dropNotAccepted(kernel *linux.Kernel, c *keepalived.Config) {
+func (p *plain) dropNotAccepted(c *keepalived.Config) {
 	var list []netip.Addr
 	for _, in := range c.Instances {
 		if in.Accept || in.Priority == vrrp.PriorityOwner {
@@ -313,7 +316,7 @@ func (p *plain) dropNotAccepted(kernel *linux.Kernel, c *keepalived.Config) {
 			list = append(list, a.Prefix.Addr())
 		}
 	}
-	if err := kernel.SetNoAccept(list); err != nil {
+	if err := p.noAccept.Set(list); err != nil {
 		p.log.Error("no_accept is not enforced: packets to the virtual addresses are taken", "error", err)
 	}
 }

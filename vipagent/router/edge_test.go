@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -181,5 +182,85 @@ func TestPromoteSecondaries(t *testing.T) {
 		mustEqual(t, "asked for again", promoted(), "promote eth0 true")
 		stop()
 		mustEqual(t, "at the end", promoted(), "promote eth0 false")
+	})
+}
+
+// TestRoutesComeBack: the kernel drops the routes of an interface that goes down or is
+// made anew, without a word; when it is back they are, too. Those of all instances are
+// added again: which interface a route uses is the kernel's decision.
+func TestRoutesComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		in := one("V1", "eth0", 51, 100, "10.0.0.100/24")
+		in.Routes = []keepalived.Route{{Words: []string{"10.9.0.0/16", "via", "10.1.0.7"}}}
+		c := configOf(in)
+		c.StaticRoutes = []keepalived.Route{{Words: []string{"10.8.0.0/16", "via", "10.1.0.8"}}}
+		_, stop := w.start(c)
+		defer stop()
+		time.Sleep(4 * time.Second)
+		w.since()
+		want := []string{"add route 10.9.0.0/16 via 10.1.0.7", "add route 10.8.0.0/16 via 10.1.0.8"}
+		routes := func() []string {
+			return slices.DeleteFunc(w.lines(), func(s string) bool { return !strings.Contains(s, "route") })
+		}
+		w.change(func() { w.links["eth1"].Up = false })
+		mustEqual(t, "while it is down", routes())
+		w.change(func() { w.links["eth1"].Up = true })
+		mustEqual(t, "when it is up again", routes(), want...)
+		w.change(func() { w.links["eth1"].Index = 77 })
+		mustEqual(t, "when it was made anew", routes(), want...)
+		var gone *Link
+		w.change(func() { gone = w.links["eth1"]; delete(w.links, "eth1") })
+		mustEqual(t, "while it is gone", routes())
+		w.change(func() { w.links["eth1"] = gone })
+		mustEqual(t, "when it is there again", routes(), want...)
+		w.change(func() {})
+		mustEqual(t, "when nothing has happened", routes())
+	})
+}
+
+// TestUntracked: what nothing depends on is not run.
+func TestUntracked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		in := one("V1", "eth0", 51, 100, "10.0.0.100/24")
+		in.Scripts = []keepalived.Track{{Name: "used"}}
+		c := configOf(in)
+		for _, name := range []string{"used", "unused"} {
+			c.Scripts = append(c.Scripts, keepalived.Script{Name: name, Command: keepalived.Command{Args: []string{name}}, Interval: time.Second, Rise: 1, Fall: 1})
+		}
+		c.Processes = []keepalived.TrackProcess{{Name: "daemon", Process: "daemon", Quorum: 1}}
+		_, stop := w.start(c)
+		defer stop()
+		time.Sleep(4 * time.Second)
+		text := w.since()
+		if !strings.Contains(text, "run used") || strings.Contains(text, "run unused") || strings.Contains(text, "count daemon") {
+			t.Errorf("what was run:\n%s", text)
+		}
+	})
+}
+
+// TestPriorityChanges: an instance's own word counts, which the parser takes from the
+// global one where the instance has none.
+func TestPriorityChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.numbers["/n"] = 1
+		quiet, loud := one("V1", "eth0", 51, 100, "10.0.0.100/24"), one("V2", "eth0", 52, 100, "10.0.0.101/24")
+		loud.Notify.Priorities = true
+		quiet.Files = []keepalived.Track{{Name: "f"}}
+		loud.Files = quiet.Files
+		c := configOf(quiet, loud)
+		c.Global.NotifyPriorities = true
+		c.Files = []keepalived.TrackFile{{Name: "f", Path: "/n", Weight: 5}}
+		_, stop := w.start(c)
+		defer stop()
+		time.Sleep(time.Second)
+		w.said()
+		w.change(func() { w.numbers["/n"] = 2 })
+		time.Sleep(time.Second)
+		if got := w.said(); got != "INSTANCE \"V2\" BACKUP_PRIORITY 110\n" {
+			t.Errorf("FIFO:\n%s", got)
+		}
 	})
 }

@@ -106,7 +106,7 @@ func (n *notifier) lowerPriority(in *instance) {
 
 // priority tells a new effective priority, where that is asked for.
 func (n *notifier) priority(in *instance) {
-	if !in.conf.Notify.Priorities && !n.router.current.config.Global.NotifyPriorities {
+	if !in.conf.Notify.Priorities {
 		return
 	}
 	word := "BACKUP_PRIORITY"

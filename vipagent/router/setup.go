@@ -135,10 +135,15 @@ func (r *Router) renewNews(old *setup) {
 	r.notifier.begin(ctx)
 }
 
-// track sets up what is tracked. Scripts that may not be run are left out, and so is
-// what depends on them.
+// track sets up what may be tracked. Scripts and processes that nothing depends on are
+// not run and not looked for. Scripts that may not be run are left out, and so is what
+// depends on them.
 func (s *setup) track(r *Router, old *setup, again bool) {
+	tracked := s.tracked()
 	for _, conf := range s.config.Scripts {
+		if !tracked[factorKey{kindScript, conf.Name}] {
+			continue
+		}
 		if err := r.host.Scripts.Prepare(conf.Command); err != nil {
 			r.log.Error("script is not run, and not counted", "script", conf.Name, "error", err)
 			continue
@@ -155,6 +160,9 @@ func (s *setup) track(r *Router, old *setup, again bool) {
 		r.watchFile(s.factor(kindFile, conf.Name, again), conf)
 	}
 	for _, conf := range s.config.Processes {
+		if !tracked[factorKey{kindProcess, conf.Name}] {
+			continue
+		}
 		q := &quorum{factor: s.factor(kindProcess, conf.Name, again), router: r, conf: conf}
 		if was := old.quorums[conf.Name]; was != nil {
 			q.state, q.count = was.state, was.count
@@ -162,6 +170,25 @@ func (s *setup) track(r *Router, old *setup, again bool) {
 		s.quorums[conf.Name] = q
 		r.watchProcesses(q)
 	}
+}
+
+// tracked are the scripts and processes that something depends on.
+func (s *setup) tracked() map[factorKey]bool {
+	all := make(map[factorKey]bool)
+	note := func(kind string, lines []keepalived.Track) {
+		for _, t := range lines {
+			all[factorKey{kind, t.Name}] = true
+		}
+	}
+	for _, in := range s.config.Instances {
+		note(kindScript, in.Scripts)
+		note(kindProcess, in.Processes)
+	}
+	for _, g := range s.config.Groups {
+		note(kindScript, g.Scripts)
+		note(kindProcess, g.Processes)
+	}
+	return all
 }
 
 func (s *setup) factor(kind, name string, patient bool) *factor {

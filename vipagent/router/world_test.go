@@ -306,6 +306,7 @@ func (w *world) Number(path string) (int, error) {
 func (w *world) Processes(p keepalived.TrackProcess) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.note("count %s", p.Process)
 	return w.counts[p.Process], nil
 }
 
