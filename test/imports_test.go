@@ -52,7 +52,9 @@ func rules() []rule {
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
-		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
+		{pkg: "coordinator/renew", may: []string{"coordinator/lease", wire},
+			why: "every kind of holder renews alike, and knows nothing of the others"},
+		{pkg: "vipagent", may: []string{"coordinator/lease", "coordinator/renew", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
 		{pkg: "vipagent/router", may: []string{"vipagent/keepalived", "vipagent/vrrp"},
