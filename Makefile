@@ -13,7 +13,7 @@ VERSION  ?=
 LDFLAGS  := -s -w $(if $(VERSION),-X holdfast/cmd/internal/daemon.version=$(VERSION))
 BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)'
 
-PROTO     := coordinator/api/holdfastpb
+PROTOS    := coordinator/api/holdfastpb/holdfast.proto brokerd/stream/streampb/stream.proto
 FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
@@ -106,20 +106,21 @@ $(TOOLS)/protoc-gen-go: tools/go.mod
 $(TOOLS)/protoc-gen-go-grpc: tools/go.mod
 	go build -C tools -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
-# $(call protoc,DIR) generates the code of holdfast.proto into DIR.
-protoc = protoc -I $(PROTO) \
-	--plugin=$(TOOLS)/protoc-gen-go --go_out=$(1) --go_opt=paths=source_relative \
-	--plugin=$(TOOLS)/protoc-gen-go-grpc --go-grpc_out=$(1) --go-grpc_opt=paths=source_relative \
-	holdfast.proto
+# $(call protoc,FILE,DIR) generates the code of one .proto file into DIR.
+protoc = protoc -I $(dir $(1)) \
+	--plugin=$(TOOLS)/protoc-gen-go --go_out=$(2) --go_opt=paths=source_relative \
+	--plugin=$(TOOLS)/protoc-gen-go-grpc --go-grpc_out=$(2) --go-grpc_opt=paths=source_relative \
+	$(notdir $(1))
 
-proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the code of holdfast.proto
-	$(call protoc,$(PROTO))
+proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the code of the .proto files
+	$(foreach f,$(PROTOS),$(call protoc,$(f),$(dir $(f))) &&) true
 
 # The comment that names the version of protoc may differ.
-proto-check: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## the generated code is that of holdfast.proto
+proto-check: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## the generated code is that of the .proto files
 	@command -v protoc >/dev/null || { echo "proto-check needs protoc: test/setup.sh protoc:protobuf-compiler"; exit 1; }
-	@dir=$$(mktemp -d) && trap 'rm -r $$dir' EXIT && $(call protoc,$$dir) && \
-		for f in $$dir/*.go; do diff -u -I '^//.*protoc  *v' $(PROTO)/$${f##*/} $$f || { echo "run make proto"; exit 1; }; done
+	@dir=$$(mktemp -d) && trap 'rm -r $$dir' EXIT && \
+		$(foreach f,$(PROTOS),mkdir -p $$dir/$(dir $(f)) && $(call protoc,$(f),$$dir/$(dir $(f))) &&) true && \
+		for f in $$(cd $$dir && find . -name '*.go'); do diff -u -I '^//.*protoc  *v' $$f $$dir/$$f || { echo "run make proto"; exit 1; }; done
 
 clean: ## remove what was built
 	rm -rf $(BIN) test/out
