@@ -50,6 +50,9 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
+		{pkg: "brokerd/record", pure: true,
+			why: "what a record's bytes mean must be the same on every replica, and after years on a disk"},
+
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
