@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"holdfast/test/scripts"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testdata/*.txt and the golden files")
@@ -30,28 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testda
 // A first line "atomically" makes the entry atomic. After every block the
 // invariants are checked, and that clones and restored copies go the same way.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newScript(t).run(string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s does not say what happens (-rewrite writes it anew); first difference:\n%s", file, firstDifference(string(data), got))
-			}
-		})
-	}
+	scripts.Run(t, *rewrite, func(t *testing.T, text string) string { return newScript(t).run(text) })
 }
 
 // script is one run of a script.
@@ -228,15 +207,4 @@ func (s *script) verify(block string) {
 	if !bytes.Equal(restored.Snapshot(), snapshot) {
 		s.t.Fatalf("after\n%s\nthe restored state has another snapshot", block)
 	}
-}
-
-// firstDifference shows the line where two texts part.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n  says    %s\n  happens %s", i+1, w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d lines, happens %d", len(w), len(g))
 }

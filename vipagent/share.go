@@ -104,17 +104,16 @@ func (o *owner) hear(now lease.Time, adverts []Advert) {
 
 func (o *owner) hearFor(now lease.Time, s *share, x Advert) {
 	r, err := s.config.Accept(vrrp.Packet{Message: x.Message, Source: x.Source, Destination: x.Destination, TTL: x.TTL}, vrrp.Policy{Unicast: s.port.Unicast})
-	switch reason := vrrp.ReasonOf(err); {
-	case err == nil:
-		o.obey(now, s, s.router.Hear(r, time.Duration(now)))
-	default:
-		o.odd(s, reason, err, x.Source)
+	if err != nil {
+		o.odd(s, err, x.Source)
+		return
 	}
+	o.obey(now, s, s.router.Hear(r, time.Duration(now)))
 }
 
 // odd logs why another router's advertisements are not taken in, once per reason.
-func (o *owner) odd(s *share, reason vrrp.Reason, err error, source netip.Addr) {
-	key := fmt.Sprintf("%s %v %v", s.name, reason, source)
+func (o *owner) odd(s *share, err error, source netip.Addr) {
+	key := fmt.Sprintf("%s %v %v", s.name, vrrp.ReasonOf(err), source)
 	if !o.sharing.odd[key] && len(o.sharing.odd) < maxOdd {
 		o.sharing.odd[key] = true
 		o.journal.warn("VRRP advertisement not taken in", "set", s.name, "from", source, "err", err)

@@ -10,6 +10,7 @@ import (
 	"holdfast/vipagent/linux"
 	"holdfast/vipagent/router"
 	"holdfast/vipagent/vip"
+	"holdfast/vipagent/vrrp"
 )
 
 // plainAddresses are the kernel's addresses.
@@ -74,7 +75,8 @@ func (m plainMACs) Add(x router.MAC) error {
 	if c.IPVLAN {
 		return m.kernel.AddVMAC(c)
 	}
-	c.MAC = linux.VirtualMAC(x.VRID, x.IPv6)
+	mac := vrrp.VirtualMAC(x.VRID, !x.IPv6)
+	c.MAC = mac[:]
 	if text := x.VMAC.MAC; text != "" {
 		if strings.Count(text, ":") == 4 {
 			text += fmt.Sprintf(":%02x", x.VRID)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +23,7 @@ type sharedStage struct {
 	cluster  *lab.Cluster
 	recorder *lab.Recorder
 	peer     *lab.Host
-	daemon   *lab.Process
+	daemon   lab.Router
 }
 
 func startSharedStage(t *testing.T) (*sharedStage, context.Context) {
@@ -35,7 +34,7 @@ func startSharedStage(t *testing.T) (*sharedStage, context.Context) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	s := &sharedStage{Network: n, peer: n.Hosts[3]}
-	s.cluster = n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(binVariable), TTL: 500 * time.Millisecond, Agents: n.Hosts[:3]})
+	s.cluster = n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(lab.BinVariable), TTL: 500 * time.Millisecond, Agents: n.Hosts[:3]})
 	check(t, s.cluster.Start(ctx))
 	var err error
 	s.recorder, err = n.StartRecorder(0, vip4)
@@ -47,10 +46,7 @@ func startSharedStage(t *testing.T) (*sharedStage, context.Context) {
 // startPeer runs Keepalived on the fourth host.
 func (s *sharedStage) startPeer(t *testing.T, priority int) {
 	t.Helper()
-	path, err := lab.FindKeepalived()
-	check(t, err)
-	file := filepath.Join(s.peer.Disk, "keepalived.conf")
-	check(t, os.WriteFile(file, fmt.Appendf(nil, `global_defs {
+	s.daemon = startRouter(t, s.peer, fmt.Sprintf(`global_defs {
     vrrp_version 3
 }
 vrrp_instance web {
@@ -63,12 +59,16 @@ vrrp_instance web {
         %s/32
     }
 }
-`, lab.Interface, priority, sharedInterval.Seconds(), vip4), 0o600))
-	s.daemon, err = s.peer.Start(lab.Command{Name: "keepalived", Path: path, Args: []string{
-		"--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog", "--use-file", file,
-		"--pid", filepath.Join(s.peer.Disk, "keepalived.pid"), "--vrrp_pid", filepath.Join(s.peer.Disk, "vrrp.pid"),
-	}})
-	check(t, err)
+`, lab.Interface, priority, sharedInterval.Seconds(), vip4))
+}
+
+// stopPeer ends it, and checks that it had nothing to say of what it has heard.
+func (s *sharedStage) stopPeer(ctx context.Context, t *testing.T) {
+	t.Helper()
+	check(t, s.daemon.Stop(ctx))
+	if text, err := s.daemon.Log(); err != nil || strings.Contains(text, "bad") || strings.Contains(text, "nvalid") {
+		t.Errorf("Keepalived complains (%v):\n%s", err, text)
+	}
 }
 
 // apply shares the set, with a priority of all of our hosts.
@@ -169,7 +169,7 @@ func TestSharedWithKeepalived(t *testing.T) {
 
 	// A stranger of higher priority wins; the holder keeps its lease, as Backup.
 	began = lab.Now()
-	check(t, s.daemon.Stop(ctx))
+	s.stopPeer(ctx, t)
 	s.startPeer(t, 150)
 	holder := s.awaitRouter(ctx, t, "backup")
 	eventually(ctx, t, 10*time.Second, func() error {
@@ -193,9 +193,7 @@ func TestSharedWithKeepalived(t *testing.T) {
 		t.Errorf("no event says %q:\n%s", want, out)
 	}
 	s.oneSpeaks(t, began, lab.Now())
-	if b, err := os.ReadFile(s.daemon.Log); err != nil || strings.Contains(string(b), "bad") || strings.Contains(string(b), "nvalid") {
-		t.Errorf("Keepalived complains (%v):\n%s", err, b)
-	}
+	s.stopPeer(ctx, t)
 }
 
 // parting is one way to part the network.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,10 +14,6 @@ import (
 	"holdfast/test/lab"
 	"holdfast/test/lab/scenario"
 )
-
-// binVariable names the directory of the programs under test. When it is not
-// set they are built first.
-const binVariable = "HOLDFAST_BIN"
 
 // The VIP set of the shared cluster.
 const setName = "web"
@@ -41,7 +36,10 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) (code int, err error) {
-	if err := buildPrograms(); err != nil {
+	if err := lab.BuildPrograms("e2e",
+		[]string{"-o", "BIN/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl"},
+		[]string{"-tags", "faultpoints", "-o", "BIN/faultpoints/", "holdfast/cmd/vipagent"},
+	); err != nil {
 		return 1, err
 	}
 	if err := lab.Enter(); err != nil {
@@ -61,30 +59,7 @@ func runTests(m *testing.M) (code int, err error) {
 	return code, err
 }
 
-// buildPrograms builds what is tested, outside of the lab, where the Go
-// toolchain has its caches and the network.
-func buildPrograms() error {
-	if os.Getenv(binVariable) != "" {
-		return nil
-	}
-	bin, err := filepath.Abs("../out/e2e/bin")
-	if err != nil {
-		return fmt.Errorf("find the directory of the programs: %w", err)
-	}
-	for _, args := range [][]string{
-		{"-o", bin + "/", "holdfast/cmd/coordinator", "holdfast/cmd/vipagent", "holdfast/cmd/coordctl"},
-		{"-tags", "faultpoints", "-o", bin + "/faultpoints/", "holdfast/cmd/vipagent"},
-	} {
-		cmd := exec.Command("go", append([]string{"build"}, args...)...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build the programs: %w\n%s", err, out)
-		}
-	}
-	return os.Setenv(binVariable, bin)
-}
-
-func program(name string) string { return filepath.Join(os.Getenv(binVariable), name) }
+func program(name string) string { return filepath.Join(os.Getenv(lab.BinVariable), name) }
 
 // startShared starts the cluster of three hosts.
 func startShared() (*lab.Network, *scenario.Stage, error) {
@@ -104,7 +79,7 @@ func startShared() (*lab.Network, *scenario.Stage, error) {
 func startStage(n *lab.Network, config lab.ClusterConfig) (*scenario.Stage, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
-	config.Bin = os.Getenv(binVariable)
+	config.Bin = os.Getenv(lab.BinVariable)
 	cluster := n.NewCluster(config)
 	for _, h := range n.Hosts {
 		cluster.AgentLines(h, scenario.AgentLines(h))
@@ -177,18 +152,9 @@ func ownNetwork(t *testing.T, layout lab.Layout) (*lab.Network, context.Context)
 // tellLogs shows the end of each log.
 func tellLogs(t *testing.T, n *lab.Network) {
 	t.Helper()
-	const lines = 40
-	logs, err := filepath.Glob(filepath.Join(n.Dir, "*.log"))
+	text, err := n.LastWords(40)
 	check(t, err)
-	for _, file := range logs {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		all := strings.Split(strings.TrimSpace(string(b)), "\n")
-		t.Logf("%s, last %d lines:\n%s", filepath.Base(file), lines, strings.Join(all[max(0, len(all)-lines):], "\n"))
-	}
+	t.Log(text)
 }
 
 // run runs a scenario on the shared cluster and asserts its promise.

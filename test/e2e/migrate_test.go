@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,16 +18,9 @@ import (
 // A pair of hosts with Keepalived and a witness: from Keepalived to the quorum and
 // back, with the tool's own word for what the clients lost.
 func TestLiveMigration(t *testing.T) {
-	n, _ := ownNetwork(t, lab.Standard())
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	t.Cleanup(cancel)
-	r, err := n.StartRecorder(0, vip4)
-	check(t, err)
-	t.Cleanup(func() { check(t, r.Close()) })
-	first, second := n.Hosts[0], n.Hosts[1]
-	pair := map[*lab.Host]*lab.Process{first: startKeepalived(t, first, 150), second: startKeepalived(t, second, 100)}
-	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
-	c := n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(binVariable), Agents: n.Hosts[:2]})
+	n, ctx := startPair(t)
+	r, first, second := n.recorder, n.first, n.second
+	c := n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(lab.BinVariable), Agents: n.Hosts[:2]})
 	check(t, c.Start(ctx))
 	check(t, c.Apply(ctx, "vips:\n"+setEntry(c, setName, vip4.String()+"/32 dev "+lab.Interface)+
 		"    paused: true\n    vrrp: {vrid: 51, priority: 90, password: secret, mode: off}\n"))
@@ -37,17 +29,17 @@ func TestLiveMigration(t *testing.T) {
 	lost := 0.0
 	step := func(args ...string) { t.Helper(); lost += migrate(ctx, t, c, args...) }
 	step("observe", setName)
-	check(t, pair[second].Stop(ctx)) // the Backup: nobody notices
+	check(t, n.backup.Stop(ctx)) // the Backup: nobody notices
 	step("join", setName)
 	step("takeover", setName)
 	eventually(ctx, t, 5*time.Second, func() error { return heldBy(r, second.Name) })
-	check(t, pair[first].Stop(ctx))
+	check(t, n.active.Stop(ctx))
 	step("quorum", setName, "--keepalived-stopped")
 	if status, err := c.Holder(ctx, setName); err != nil || status != second.Name {
 		t.Errorf("the quorum has %s with %q (%v)", setName, status, err)
 	}
 	// And back.
-	_, err = c.MustCtl(ctx, "migrate", "back", setName)
+	_, err := c.MustCtl(ctx, "migrate", "back", setName)
 	check(t, err)
 	startKeepalived(t, first, 150)
 	step("back", setName, "--keepalived-started")
@@ -147,18 +139,12 @@ func migrate(ctx context.Context, t *testing.T, c *lab.Cluster, args ...string) 
 // they do: the takeover follows the stop of Keepalived, and the quorum then moves the
 // set to the better host. On the way back Keepalived starts on the holder's host last.
 func TestImportedMigration(t *testing.T) {
-	n, _ := ownNetwork(t, lab.Standard())
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	t.Cleanup(cancel)
-	r, err := n.StartRecorder(0, vip4)
-	check(t, err)
-	t.Cleanup(func() { check(t, r.Close()) })
-	first, second := n.Hosts[0], n.Hosts[1]
-	active, backup := startKeepalived(t, first, 150), startKeepalived(t, second, 100)
-	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
-	c := n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(binVariable), Agents: n.Hosts[:2]})
+	n, ctx := startPair(t)
+	r, first, second := n.recorder, n.first, n.second
+	active, backup := n.active, n.backup
+	c := n.NewCluster(lab.ClusterConfig{Bin: os.Getenv(lab.BinVariable), Agents: n.Hosts[:2]})
 	check(t, c.Start(ctx))
-	_, err = c.MustCtl(ctx, "import", "--apply", first.Name+"="+keepalivedFile(first), second.Name+"="+keepalivedFile(second))
+	_, err := c.MustCtl(ctx, "import", "--apply", first.Name+"="+keepalivedFile(first), second.Name+"="+keepalivedFile(second))
 	check(t, err)
 
 	known(ctx, t, c, setName)
@@ -192,34 +178,3 @@ func TestImportedMigration(t *testing.T) {
 	check(t, backup.Stop(ctx))
 	check(t, active.Stop(ctx))
 }
-
-// startKeepalived runs Keepalived with version 2 and a password on a host.
-func startKeepalived(t *testing.T, h *lab.Host, priority int) *lab.Process {
-	t.Helper()
-	path, err := lab.FindKeepalived()
-	check(t, err)
-	file := keepalivedFile(h)
-	check(t, os.WriteFile(file, fmt.Appendf(nil, `vrrp_instance web {
-    state BACKUP
-    interface %s
-    virtual_router_id 51
-    priority %d
-    authentication {
-        auth_type PASS
-        auth_pass secret
-    }
-    virtual_ipaddress {
-        %s/32
-    }
-}
-`, lab.Interface, priority, vip4), 0o600))
-	p, err := h.Start(lab.Command{Name: "keepalived", Path: path, Args: []string{
-		"--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog", "--use-file", file,
-		"--pid", filepath.Join(h.Disk, "keepalived.pid"), "--vrrp_pid", filepath.Join(h.Disk, "vrrp.pid"),
-	}})
-	check(t, err)
-	return p
-}
-
-// keepalivedFile is the configuration of [startKeepalived].
-func keepalivedFile(h *lab.Host) string { return filepath.Join(h.Disk, "keepalived.conf") }

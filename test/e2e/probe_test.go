@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"net/netip"
 	"os"
@@ -15,17 +14,9 @@ import (
 // What `coordctl probe` says of a takeover between two Keepalived is what an
 // independent client saw: how long nobody answered, and who answered when.
 func TestProbe(t *testing.T) {
-	n, _ := ownNetwork(t, lab.Standard())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	r, err := n.StartRecorder(0, vip4)
-	check(t, err)
-	t.Cleanup(func() { check(t, r.Close()) })
-	first, second := n.Hosts[0], n.Hosts[1]
-	active := startKeepalived(t, first, 150)
-	startKeepalived(t, second, 100)
+	n, ctx := startPair(t)
+	r, first, second := n.recorder, n.first, n.second
 	check(t, second.AddAddress(netip.PrefixFrom(vip6, 64)))
-	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
 	pause(ctx, time.Second) // Keepalived's own announcements
 
 	type seen struct {
@@ -42,12 +33,12 @@ func TestProbe(t *testing.T) {
 	began := lab.Now()
 	result := make(chan []byte, 1)
 	go func() {
-		out, _, _, _ := n.Clients[1].Run(ctx, lab.Command{Name: "probe", Path: filepath.Join(os.Getenv(binVariable), "coordctl"),
+		out, _, _, _ := n.Clients[1].Run(ctx, lab.Command{Name: "probe", Path: filepath.Join(os.Getenv(lab.BinVariable), "coordctl"),
 			Args: []string{"probe", vip4.String(), vip6.String(), "--for", "5s", "-o", "json"}})
 		result <- out
 	}()
 	pause(ctx, time.Second)
-	check(t, active.Stop(ctx)) // priority 0: the Backup waits for its skew time, 0.6 s
+	check(t, n.active.Stop(ctx)) // priority 0: the Backup waits for its skew time, 0.6 s
 	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, second.Name) })
 	out := <-result
 	ended := lab.Now()

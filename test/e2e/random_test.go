@@ -13,6 +13,7 @@ import (
 	"time"
 
 	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/test/lab"
 	"holdfast/test/lab/drill"
 )
 
@@ -29,7 +30,7 @@ func startDrill(t *testing.T, more string) (*drill.Ground, *drill.Plan) {
 		{Name: "db", Addresses: []*pb.Address{{Prefix: "192.0.2.60/24"}}, Candidates: candidates[1:]},
 	}, "")
 	check(t, err)
-	g, err := drill.Start(t.Context(), drill.Config{Bin: os.Getenv(binVariable), Dir: t.TempDir(), TTL: time.Second, Plan: plan, More: more})
+	g, err := drill.Start(t.Context(), drill.Config{Bin: os.Getenv(lab.BinVariable), Dir: t.TempDir(), TTL: time.Second, Plan: plan, More: more})
 	check(t, err)
 	t.Cleanup(func() { check(t, g.Close()) })
 	return g, plan

@@ -8,16 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"holdfast/test/lab"
 )
-
-// binVariable names the directory of the programs under test. When it is not set
-// vipagent is built first.
-const binVariable = "HOLDFAST_BIN"
 
 // longVariable asks for the long form of the tests.
 const longVariable = "HOLDFAST_INTEROP"
@@ -53,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) (code int, err error) {
-	if err := buildProgram(); err != nil {
+	if err := lab.BuildPrograms("interop", []string{"-o", "BIN/", "holdfast/cmd/vipagent"}); err != nil {
 		return 1, err
 	}
 	if err := lab.Enter(); err != nil {
@@ -70,39 +65,12 @@ func runTests(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// buildProgram builds vipagent, outside of the lab, where the Go toolchain has
-// its caches and the network.
-func buildProgram() error {
-	if os.Getenv(binVariable) != "" {
-		return nil
-	}
-	bin, err := filepath.Abs("../out/interop/bin")
-	if err != nil {
-		return fmt.Errorf("find the directory of the program: %w", err)
-	}
-	cmd := exec.Command("go", "build", "-o", bin+"/", "holdfast/cmd/vipagent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build vipagent: %w\n%s", err, out)
-	}
-	return os.Setenv(binVariable, bin)
-}
-
 // tellLogs shows the end of each log.
 func tellLogs(t *testing.T, n *lab.Network) {
 	t.Helper()
-	const lines = 60
-	logs, err := filepath.Glob(filepath.Join(n.Dir, "*.log"))
+	text, err := n.LastWords(60)
 	check(t, err)
-	for _, file := range logs {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		all := strings.Split(strings.TrimSpace(string(b)), "\n")
-		t.Logf("%s, last %d lines:\n%s", filepath.Base(file), lines, strings.Join(all[max(0, len(all)-lines):], "\n"))
-	}
+	t.Log(text)
 }
 
 // pause waits for a time; ctx may end it early.

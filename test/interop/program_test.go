@@ -41,7 +41,7 @@ func holdfast() program {
 	return program{
 		name: "holdfast",
 		kind: func() (lab.RouterKind, error) {
-			return lab.HoldfastRouter(filepath.Join(os.Getenv(binVariable), "vipagent")), nil
+			return lab.HoldfastRouter(filepath.Join(os.Getenv(lab.BinVariable), "vipagent")), nil
 		},
 		config: setting.keepalived,
 		tables: true,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -65,21 +64,17 @@ func (k *Keepalived) Start() error {
 // host's disk: the configuration of the machine and its /run are not touched.
 func (k *Keepalived) start(i int) error {
 	h := k.network.Hosts[i]
-	file := filepath.Join(h.Disk, "keepalived.conf")
 	var fault string
 	if k.config.Fault != nil {
 		fault = k.config.Fault(h)
 	}
-	if err := os.WriteFile(file, []byte(k.config.text(h.Name, priority(i), fault)), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	p, err := h.Start(Command{Name: "keepalived", Path: k.config.Path, Args: keepalivedArgs(h.Disk, file)})
-	if err != nil {
+	r := &keepalivedRouter{name: "keepalived", path: k.config.Path, host: h}
+	if err := r.Start(k.config.text(h.Name, priority(i), fault)); err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.daemons[h] = p
+	k.daemons[h] = r.process
 	return nil
 }
 

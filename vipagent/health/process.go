@@ -85,21 +85,13 @@ func (p *processProbe) find() (int, error) {
 	if p.pidfile != "" {
 		return p.fromPidfile()
 	}
-	dir, err := os.Open(p.proc)
+	pids, err := listProcesses(p.proc)
 	if err != nil {
-		return 0, fmt.Errorf("list processes: %w", err)
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return 0, fmt.Errorf("list processes: %w", err)
+		return 0, err
 	}
 	denied := 0
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
+	for _, pid := range pids {
+		name := strconv.Itoa(pid)
 		ok, err := p.matches(name)
 		if errors.Is(err, os.ErrPermission) {
 			denied++
@@ -112,6 +104,26 @@ func (p *processProbe) find() (int, error) {
 		return 0, fmt.Errorf("no process %s%s (but %d may not be looked at)", p.comm, p.exe, denied)
 	}
 	return 0, fmt.Errorf("no process %s%s", p.comm, p.exe)
+}
+
+// listProcesses returns the ids of all processes, in no order.
+func listProcesses(proc string) ([]int, error) {
+	dir, err := os.Open(proc)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }
 
 func (p *processProbe) matches(pid string) (bool, error) {

@@ -2,7 +2,6 @@ package health
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,19 +28,14 @@ const commLength = 15
 func CountProcesses(m ProcessMatch) (int, error) { return countProcesses("/proc", m) }
 
 func countProcesses(proc string, m ProcessMatch) (int, error) {
-	dir, err := os.Open(proc)
+	pids, err := listProcesses(proc)
 	if err != nil {
-		return 0, fmt.Errorf("list processes: %w", err)
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return 0, fmt.Errorf("list processes: %w", err)
+		return 0, err
 	}
 	count := 0
 	probe := processProbe{proc: proc}
-	for _, name := range names {
-		if _, err := strconv.Atoi(name); err == nil && m.matches(proc, name) && probe.alive(name) {
+	for _, pid := range pids {
+		if name := strconv.Itoa(pid); m.matches(proc, name) && probe.alive(name) {
 			count++
 		}
 	}

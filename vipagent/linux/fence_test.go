@@ -279,11 +279,13 @@ func TestFenceLetsOthersClaimsIn(t *testing.T) {
 	p.holder.spawn(func() {
 		_ = p.kernel.WatchClaims(ctx, func(netip.Addr) bool { return true }, func(c Claim) { claims <- c })
 	})
+	// Over all tries: each kind is reported once a second, and the two may have begun
+	// in different ones.
+	seen := map[ClaimKind]bool{}
 	waitFor(t, "the other host's claims", func() bool {
 		if err := k.Announce(vips(vip4+"/24 eth0", vip6+"/64 eth0")); err != nil {
 			t.Fatal(err)
 		}
-		seen := map[ClaimKind]bool{}
 		for {
 			select {
 			case c := <-claims:

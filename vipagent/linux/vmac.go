@@ -17,7 +17,7 @@ const vmacAlias = "holdfast virtual MAC"
 // VMACConfig is an interface of a virtual router on top of another one.
 type VMACConfig struct {
 	Name, Parent string
-	// MAC is the virtual router's address, see [VirtualMAC]. Not for an IPVLAN, which
+	// MAC is the virtual router's address. Not for an IPVLAN, which
 	// has its parent's.
 	MAC    net.HardwareAddr
 	IPVLAN bool
@@ -28,14 +28,6 @@ type VMACConfig struct {
 	// Source is an address for the interface itself, from which advertisements may
 	// leave; zero = none.
 	Source netip.Prefix
-}
-
-// VirtualMAC returns the MAC address of a virtual router (RFC 9568, 7.3).
-func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
-	if ipv6 {
-		return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x02, vrid}
-	}
-	return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x01, vrid}
 }
 
 // AddVMAC makes the interface and switches it on: a macvlan in private mode, or an

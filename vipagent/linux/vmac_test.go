@@ -10,12 +10,14 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"holdfast/vipagent/vrrp"
 )
 
 func TestVMAC(t *testing.T) {
 	h, peer := pair(t)
 	k := h.kernel()
-	c := VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}
+	c := VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}
 	add := func(c VMACConfig) (err error) {
 		h.do(func() { err = k.AddVMAC(c) })
 		return err
@@ -58,12 +60,12 @@ func TestVMAC(t *testing.T) {
 	if h.get("vrrp.51").Attrs().Index != first || !h.has("10.1.0.50/32") {
 		t.Error("it was made again")
 	}
-	c.MAC = VirtualMAC(52, false)
+	c.MAC = virtualMAC(52, false)
 	h.must(add(c))
 	if h.get("vrrp.51").Attrs().Index == first || h.mac("vrrp.51") != "00:00:5e:00:01:34" {
 		t.Error("it was not replaced")
 	}
-	h.must(add(VMACConfig{Name: "vrrp6.51", Parent: "eth0", MAC: VirtualMAC(51, true), IPv6: true, Source: netip.MustParsePrefix("fe80::51/64")}))
+	h.must(add(VMACConfig{Name: "vrrp6.51", Parent: "eth0", MAC: virtualMAC(51, true), IPv6: true, Source: netip.MustParsePrefix("fe80::51/64")}))
 	if !h.has("fe80::51/64") || strings.Count(h.run("ip", "addr", "show", "dev", "vrrp6.51"), "inet6") != 1 {
 		t.Errorf("addresses:\n%s", h.run("ip", "addr", "show", "dev", "vrrp6.51"))
 	}
@@ -117,7 +119,7 @@ func TestVMACOfOthers(t *testing.T) {
 	k := h.kernel()
 	h.run("ip", "link", "add", "link", "eth0", "name", "vrrp.51", "type", "macvlan", "mode", "private")
 	var err error
-	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}) })
+	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}) })
 	if err == nil {
 		t.Error("another's interface was taken")
 	}
@@ -126,11 +128,11 @@ func TestVMACOfOthers(t *testing.T) {
 		t.Error("another's interface was removed")
 	}
 	h.run("ip", "link", "set", "vrrp.51", "address", "00:00:5e:00:01:33") // as Keepalived has it
-	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}) })
+	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}) })
 	h.must(err)
 	h.do(func() { err = k.RemoveVMAC("vrrp.51") })
 	h.must(err)
-	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.52", Parent: "gone", MAC: VirtualMAC(52, false)}) })
+	h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.52", Parent: "gone", MAC: virtualMAC(52, false)}) })
 	if !errors.Is(err, ErrNoInterface) {
 		t.Errorf("without its parent: %v", err)
 	}
@@ -152,7 +154,7 @@ func TestVMACHostsHearEachOther(t *testing.T) {
 	for name, x := range map[string]*host{"h": h, "peer": peer} {
 		k := x.kernel()
 		var err error
-		x.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}) })
+		x.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}) })
 		x.must(err)
 		x.do(func() { sockets[name], err = k.ListenVRRP(VRRPConfig{Interface: "vrrp.51", Group: group}) })
 		x.must(err)
@@ -162,4 +164,9 @@ func TestVMACHostsHearEachOther(t *testing.T) {
 	if p := receiveVRRP(t, sockets["peer"]); p.Source.String() != "10.1.0.1" || !bytes.Equal(p.Message, message) {
 		t.Errorf("received %+v", p)
 	}
+}
+
+func virtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
+	mac := vrrp.VirtualMAC(vrid, !ipv6)
+	return mac[:]
 }

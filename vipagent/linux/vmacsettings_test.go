@@ -24,9 +24,9 @@ func TestVMACGivesSettingsBack(t *testing.T) {
 	for name, v := range before {
 		h.sysctl("ipv4/conf/"+name, v)
 	}
-	a := VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}
-	b := VMACConfig{Name: "vrrp.52", Parent: "eth0", MAC: VirtualMAC(52, false)}
-	six := VMACConfig{Name: "vrrp6.51", Parent: "eth0", MAC: VirtualMAC(51, true), IPv6: true}
+	a := VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}
+	b := VMACConfig{Name: "vrrp.52", Parent: "eth0", MAC: virtualMAC(52, false)}
+	six := VMACConfig{Name: "vrrp6.51", Parent: "eth0", MAC: virtualMAC(51, true), IPv6: true}
 	act := func(f func() error) {
 		t.Helper()
 		var err error
@@ -63,9 +63,9 @@ func TestVMACMovesToAnotherParent(t *testing.T) {
 		}
 	}
 	for _, c := range []VMACConfig{
-		{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)},
-		{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(52, false)},
-		{Name: "vrrp.51", Parent: "eth7", MAC: VirtualMAC(52, false)},
+		{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)},
+		{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(52, false)},
+		{Name: "vrrp.51", Parent: "eth7", MAC: virtualMAC(52, false)},
 	} {
 		var err error
 		h.do(func() { err = k.AddVMAC(c) })
@@ -89,7 +89,7 @@ func TestVMACLowersRPFilter(t *testing.T) {
 	h.sysctl("ipv4/conf/all/rp_filter", "1")
 	for range 2 {
 		var err error
-		h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: VirtualMAC(51, false)}) })
+		h.do(func() { err = k.AddVMAC(VMACConfig{Name: "vrrp.51", Parent: "eth0", MAC: virtualMAC(51, false)}) })
 		h.must(err)
 		h.wantSettings("with it", map[string]string{
 			"all/rp_filter": "0", "default/rp_filter": "1", "eth0/rp_filter": "1", "lo/rp_filter": "2", "vrrp.51/rp_filter": "0",

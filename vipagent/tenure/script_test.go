@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/test/scripts"
 	"holdfast/vipagent/vip"
 )
 
@@ -51,28 +50,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testda
 // After each block it is checked that a clone and its original say the same, and
 // that neither changes the other.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newScript(t).run(string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s does not say what happens (-rewrite writes it anew); first difference:\n%s", file, firstDifference(string(data), got))
-			}
-		})
-	}
+	scripts.Run(t, *rewrite, func(t *testing.T, text string) string { return newScript(t).run(text) })
 }
 
 // script is one run of a script: a host with its kernel, its clock, its renewals
@@ -449,15 +427,4 @@ func ttl(w []string) time.Duration {
 		panic(err)
 	}
 	return d
-}
-
-// firstDifference shows the line where two texts part.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n  says    %s\n  happens %s", i+1, w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d lines, happens %d", len(w), len(g))
 }

@@ -4,12 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/test/scripts"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testdata/*.txt")
@@ -36,50 +36,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expected output in testda
 //	[NAME:] peer N from ADDR ...    from now on heard every interval
 //	[NAME:] silence ADDR            no longer
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := (&script{t: t}).run(string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s does not say what happens (-rewrite writes it anew); first difference:\n%s", file, firstDifference(string(data), got))
-			}
-		})
-	}
-}
-
-// firstDifference shows the line in which two texts part, with the one before.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := 0; i < len(w) || i < len(g); i++ {
-		a, b := "(end)", "(end)"
-		if i < len(w) {
-			a = w[i]
-		}
-		if i < len(g) {
-			b = g[i]
-		}
-		if a != b {
-			before := ""
-			if i > 0 {
-				before = w[i-1]
-			}
-			return fmt.Sprintf("line %d, after %q:\n  says:    %s\n  happens: %s", i+1, before, a, b)
-		}
-	}
-	return ""
+	scripts.Run(t, *rewrite, func(t *testing.T, text string) string { return (&script{t: t}).run(text) })
 }
 
 // script is one run of a script.

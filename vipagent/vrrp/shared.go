@@ -78,7 +78,7 @@ func (s *Shared) Anew(now time.Duration) []Action {
 	was := s.machine.State()
 	out := s.start(now)
 	if was == Active && s.machine.State() != Active {
-		out = append(out, s.machine.Step(Follow{Active}, now)...)
+		out = append(out, s.takeOver("it was Active before", now)...)
 	}
 	return visible(was, out)
 }
@@ -129,7 +129,7 @@ func (s *Shared) Speak(up bool, now time.Duration) []Action {
 	s.spoke = now
 	out := s.start(now)
 	if up && s.machine.State() == Backup {
-		out = append(out, s.machine.Step(Follow{Active}, now)...)
+		out = append(out, s.takeOver("the addresses are up here", now)...)
 	}
 	return visible(Initialize, out)
 }
@@ -150,11 +150,24 @@ func (s *Shared) start(now time.Duration) []Action {
 	default:
 		out = append(out, s.machine.Step(Startup{}, now)...)
 		if s.machine.State() == Backup {
-			out = append(out, s.machine.Step(Follow{Active}, now)...)
+			out = append(out, s.takeOver("no router outside of the quorum is Active", now)...)
 		}
 	}
 	if due, ok := s.machine.Due(); ok && due <= now {
 		out = append(out, s.machine.Step(Timer{}, now)...)
+	}
+	return out
+}
+
+// takeOver makes a Backup Active at once, and says why: the machine knows only that it
+// was told to.
+func (s *Shared) takeOver(why string, now time.Duration) []Action {
+	out := s.machine.Step(Follow{Active}, now)
+	for i, a := range out {
+		if e, ok := a.(Enter); ok {
+			e.Why = why
+			out[i] = e
+		}
 	}
 	return out
 }
