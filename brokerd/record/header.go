@@ -28,6 +28,7 @@ import (
 //
 // The start of an epoch (kind 1) has no topic and no body: queue and queue offset are 0.
 // A message (kind 2) has a topic of 1 to 255 bytes; its body is drawn at [Message].
+// State (kind 3) is like a start, with a body: what it means is known to others.
 const (
 	magic = "HFR1"
 
@@ -78,10 +79,11 @@ type Kind uint8
 const (
 	KindStart   Kind = 1 // the first record of an epoch
 	KindMessage Kind = 2
+	KindState   Kind = 3 // what consumers did; in no queue, its body is another package's
 )
 
 // Header is what all records have. The zero values of Topic, Queue and QueueOffset are
-// those of a start.
+// those of a start and of state.
 type Header struct {
 	Kind      Kind
 	Length    uint32 // of the whole record in bytes
@@ -106,11 +108,11 @@ func (h *Header) check() string {
 		return "no epoch"
 	case h.Offset > math.MaxInt64:
 		return "offset out of range"
-	case h.Kind == KindStart && (len(h.Topic) > 0 || h.Queue != 0 || h.QueueOffset != 0):
-		return "start of an epoch in a queue"
+	case h.Kind != KindMessage && (len(h.Topic) > 0 || h.Queue != 0 || h.QueueOffset != 0):
+		return "start of an epoch, or state, in a queue"
 	case h.Kind == KindMessage && len(h.Topic) == 0:
 		return "message without a topic"
-	case h.Kind != KindStart && h.Kind != KindMessage:
+	case h.Kind < KindStart || h.Kind > KindState:
 		return fmt.Sprintf("unknown kind %d", h.Kind)
 	case h.Queue > math.MaxInt32 || h.QueueOffset > math.MaxInt64:
 		return "queue or queue offset out of range"
@@ -121,40 +123,59 @@ func (h *Header) check() string {
 // table is that of CRC-32C, which processors compute by themselves.
 func table() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
-// Append appends a record to dst and sets the header's Length and Checksum. A start has
-// no message. The mark is that of [SetMark] with 0. If it fails, dst is returned as it was.
+// Append appends a start, or a message, to dst and sets the header's Length and Checksum.
+// A start has no message. The mark is that of [SetMark] with 0. If it fails, dst is
+// returned as it was.
 func Append(dst []byte, h *Header, m *Message) ([]byte, error) {
+	if h.Kind == KindState || (m != nil) != (h.Kind == KindMessage) {
+		return dst, fmt.Errorf("append record: kind %d and its body do not fit: %w", h.Kind, ErrInvalid)
+	}
+	if m == nil {
+		return h.put(dst, 0, nil)
+	}
+	n, err := m.size()
+	if err != nil {
+		return dst, fmt.Errorf("append record: %w", err)
+	}
+	return h.put(dst, n, m.append)
+}
+
+// AppendState is [Append] for state, whose body may be any bytes. A header that is all
+// right but for its kind becomes one of state.
+func AppendState(dst []byte, h *Header, body []byte) ([]byte, error) {
+	h.Kind = KindState
+	return h.put(dst, len(body), func(dst []byte) []byte { return append(dst, body...) })
+}
+
+// put appends a record whose body has n bytes.
+func (h *Header) put(dst []byte, n int, body func([]byte) []byte) ([]byte, error) {
 	if wrong := h.check(); wrong != "" {
 		return dst, fmt.Errorf("append record: %s: %w", wrong, ErrInvalid)
-	}
-	if (m != nil) != (h.Kind == KindMessage) {
-		return dst, fmt.Errorf("append record: kind %d and its body do not fit: %w", h.Kind, ErrInvalid)
 	}
 	if len(h.Topic) > MaxTopic {
 		return dst, fmt.Errorf("append record: topic of %d bytes: %w", len(h.Topic), ErrTooLarge)
 	}
-	size := HeaderSize + len(h.Topic)
-	if m != nil {
-		n, err := m.size()
-		if err != nil {
-			return dst, fmt.Errorf("append record: %w", err)
-		}
-		size += n
-	}
+	size := HeaderSize + len(h.Topic) + n
 	if size > MaxSize {
 		return dst, fmt.Errorf("append record: %d bytes, at most %d: %w", size, MaxSize, ErrTooLarge)
 	}
 	h.Length = uint32(size)
 	at := len(dst)
 	dst = h.append(dst)
-	if m != nil {
-		dst = m.append(dst)
+	if body != nil {
+		dst = body(dst)
 	}
 	b := dst[at:]
 	h.Checksum = crc32.Checksum(b[lengthAt:], table())
 	binary.BigEndian.PutUint32(b[checksumAt:], h.Checksum)
 	SetMark(b, 0)
 	return dst, nil
+}
+
+// Body returns what is behind the topic in the record that b begins with and whose header
+// is h: of state, all that it says.
+func Body(b []byte, h *Header) []byte {
+	return b[HeaderSize+len(h.Topic) : h.Length : h.Length]
 }
 
 func (h *Header) append(dst []byte) []byte {

@@ -188,7 +188,9 @@ func TestRefused(t *testing.T) {
 		{"start with a queue offset", put(start, 56, "0000000000000001")},
 		{"no epoch", put(start, 32, "0000000000000000")},
 		{"kind 0", put(start, 48, "00")},
-		{"kind 3", put(message, 48, "03")},
+		{"kind 4", put(message, 48, "04")},
+		{"state with a topic", put(message, 48, "03")},
+		{"state in a queue", put(put(start, 48, "03"), 52, "00000001")},
 		{"message without a topic", put(message, 49, "00")},
 		{"topic longer than the record", put(message, 49, "ff")},
 		{"reserved byte", put(message, 50, "0001")},
@@ -350,9 +352,46 @@ func checkDecoded(t *testing.T, b []byte) {
 		t.Fatalf("%x: size %d, %v", b, n, ok)
 	}
 	again := h
-	written, err := record.Append(nil, &again, m)
+	written, err := write(&again, m, record.Body(b, &h))
 	if err != nil || !bytes.Equal(written[8:], b[8:h.Length]) || !equal(again, h) {
 		t.Fatalf("%x is %+v, %+v, and written %x, %v", b, h, m, written, err)
+	}
+}
+
+// write writes a record of any kind.
+func write(h *record.Header, m *record.Message, body []byte) ([]byte, error) {
+	if h.Kind == record.KindState {
+		return record.AppendState(nil, h, body)
+	}
+	return record.Append(nil, h, m)
+}
+
+// TestState: the body of state is any bytes, and stays out of all queues.
+func TestState(t *testing.T) {
+	const hex = `00000000 00000000 48465231 00000000 00000043 01020304
+		0000000000000040 0000000000000007 0000000000000001 03 00 0000 00000000 0000000000000000 616263`
+	h := record.Header{Link: 0x01020304, Offset: 64, Epoch: 7, StoreTime: 1}
+	b, err := record.AppendState([]byte("x"), &h, []byte("abc"))
+	if want := sealed(unhex(t, hex)); err != nil || !bytes.Equal(b[1:], want) || h.Kind != record.KindState || h.Length != 67 {
+		t.Fatalf("written %x, %v, want %x", b, err, want)
+	}
+	got, m, err := record.Decode(append(b[1:], "behind"...))
+	if err != nil || m != nil || !equal(got, h) || string(record.Body(b[1:], &got)) != "abc" {
+		t.Errorf("read %+v, %+v, %v", got, m, err)
+	}
+	for name, h := range map[string]record.Header{
+		"topic": {Epoch: 1, Topic: []byte("t")}, "queue": {Epoch: 1, Queue: 1}, "queue offset": {Epoch: 1, QueueOffset: 1}, "no epoch": {},
+	} {
+		if b, err := record.AppendState(nil, &h, nil); !errors.Is(err, record.ErrInvalid) || len(b) > 0 {
+			t.Errorf("%s: %x, %v", name, b, err)
+		}
+	}
+	h = record.Header{Epoch: 1}
+	if _, err := record.AppendState(nil, &h, make([]byte, record.MaxSize-record.HeaderSize)); err != nil {
+		t.Errorf("largest: %v", err)
+	}
+	if _, err := record.AppendState(nil, &h, make([]byte, record.MaxSize-record.HeaderSize+1)); !errors.Is(err, record.ErrTooLarge) {
+		t.Errorf("too large: %v", err)
 	}
 }
 
@@ -362,6 +401,9 @@ func FuzzDecode(f *testing.F) {
 		f.Add(b)
 		f.Add(append(b, b...))
 		f.Add(b[:len(b)-1])
+	}
+	if b, err := record.AppendState(nil, &record.Header{Epoch: 1}, []byte("abc")); err == nil {
+		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkDecoded(t, b)
