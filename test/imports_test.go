@@ -50,6 +50,13 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
+		{pkg: "brokerd/record", pure: true,
+			why: "what a record's bytes mean must be the same on every replica, and after years on a disk"},
+		{pkg: "brokerd/commitlog", may: []string{"brokerd/record"},
+			why: "the log knows files and records; who may append, and what is confirmed, is its owner's business"},
+		{pkg: "brokerd/commitlog/faultfs", may: []string{"brokerd/commitlog"},
+			why: "a disk in memory, for tests"},
+
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "coordinator/renew", may: []string{"coordinator/lease", wire},
