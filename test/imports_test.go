@@ -30,7 +30,7 @@ type rule struct {
 func rules() []rule {
 	const wire = "coordinator/api/holdfastpb"
 	return []rule{
-		{pkg: "fsm", pure: true,
+		{pkg: "fsm", pure: true, may: []string{"fsm/group"},
 			why: "every replica must come to the same state from the same entries"},
 		{pkg: "coordinator/lease", pure: true,
 			why: "the protocol is checked with clocks and messages of the checker's choice"},
@@ -56,6 +56,10 @@ func rules() []rule {
 			why: "the log knows files and records; who may append, and what is confirmed, is its owner's business"},
 		{pkg: "brokerd/commitlog/faultfs", may: []string{"brokerd/commitlog"},
 			why: "a disk in memory, for tests"},
+		{pkg: "fsm/group", pure: true,
+			why: "every coordinator must come to the same state of a broker group, and every replica must read it alike"},
+		{pkg: "brokerd/replica", pure: true, may: []string{"coordinator/lease", "fsm/group"},
+			why: "the simulator and the exhaustive checker run the replicas' own rules, with messages, disks and leases of their choice"},
 
 		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
