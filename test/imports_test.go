@@ -50,6 +50,8 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
+		{pkg: "brokerd/pop", pure: true,
+			why: "every replica must come to the same consumers' state from the same log"},
 		{pkg: "brokerd/record", pure: true,
 			why: "what a record's bytes mean must be the same on every replica, and after years on a disk"},
 		{pkg: "brokerd/commitlog", may: []string{"brokerd/record"},
@@ -129,7 +131,7 @@ func confined() []struct {
 // or is random.
 func pureImports() []string {
 	return []string{
-		"bytes", "cmp", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
+		"bytes", "cmp", "container/heap", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
 		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "path", "slices", "sort", "strconv", "strings",
 		"time", "unicode", "unicode/utf8",
 	}
