@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,8 @@ type Process struct {
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and was waited for
+
+	guards atomic.Bool // a child of it was seen
 }
 
 // Start starts a program in the host's namespaces.
