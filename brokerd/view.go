@@ -1,0 +1,86 @@
+package brokerd
+
+import (
+	"cmp"
+	"slices"
+
+	"holdfast/brokerd/service"
+	pb "holdfast/coordinator/api/holdfastpb"
+	"holdfast/fsm/group"
+)
+
+// standing is what a view says of this broker's own group.
+type standing struct {
+	index   uint64
+	exists  bool
+	created uint64 // Raft index: the group's identity
+	record  group.Group
+	session uint64 // of the grant, 0 = none
+}
+
+func standingOf(v *pb.View, name string) standing {
+	s := standing{index: v.GetIndex()}
+	for _, g := range v.GetBrokers().GetGroups() {
+		if g.GetName() == name {
+			s.exists, s.created, s.session, s.record = true, g.GetCreated(), g.GetSession(), recordOf(g)
+		}
+	}
+	return s
+}
+
+// recordOf reads a group's record from the wire.
+func recordOf(g *pb.Group) group.Group {
+	settings := func(s *pb.GroupSettings) group.Settings {
+		return group.Settings{
+			Mode: group.Mode(s.GetMode()), MinInSync: int(s.GetMinInSync()), Policy: group.Policy(s.GetPolicy()), ReadLocal: s.GetReadLocal(),
+		}
+	}
+	r := group.Group{
+		Settings: settings(g.GetSettings()), Next: settings(g.GetNext()), InSync: g.GetInSync(), Version: g.GetVersion(),
+		Master: g.GetMaster(), Epoch: g.GetEpoch(), Last: g.GetLast(), Wanted: g.GetWanted(),
+	}
+	for _, m := range g.GetMembers() {
+		r.Members = append(r.Members, group.Member{
+			ID: m.GetId(), Priority: int(m.GetPriority()), Incarnation: m.GetIncarnation(), Boot: m.GetBoot(),
+		})
+	}
+	return r
+}
+
+// replicasOf returns where the members of a group take replication. Of several sessions
+// of one name the last one counts.
+func replicasOf(v *pb.View, g group.Group) map[string]string {
+	out := make(map[string]string)
+	for _, b := range v.GetBrokers().GetBrokers() {
+		if _, ok := g.Member(b.GetName()); ok {
+			out[b.GetName()] = b.GetReplication()
+		}
+	}
+	return out
+}
+
+// clusterOf is a view as the endpoints for clients know it.
+func clusterOf(v *pb.View) *service.View {
+	out := &service.View{Index: v.GetIndex()}
+	addresses := make(map[string]string)
+	for _, b := range v.GetBrokers().GetBrokers() {
+		addresses[b.GetName()] = b.GetClient()
+	}
+	for name, address := range addresses {
+		out.Brokers = append(out.Brokers, service.Broker{Name: name, Address: address})
+	}
+	slices.SortFunc(out.Brokers, func(a, b service.Broker) int { return cmp.Compare(a.Name, b.Name) })
+	for _, g := range v.GetBrokers().GetGroups() {
+		out.Groups = append(out.Groups, service.Group{Name: g.GetName(), Master: g.GetMaster(), Epoch: g.GetEpoch()})
+	}
+	slices.SortFunc(out.Groups, func(a, b service.Group) int { return cmp.Compare(a.Name, b.Name) })
+	for _, t := range v.GetBrokers().GetTopics() {
+		topic := service.Topic{Name: t.GetName()}
+		for _, g := range out.Groups {
+			topic.Queues = append(topic.Queues, service.Queues{Group: g.Name, Count: uint32(t.GetQueues())})
+		}
+		out.Topics = append(out.Topics, topic)
+	}
+	slices.SortFunc(out.Topics, func(a, b service.Topic) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
