@@ -270,7 +270,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	if err == nil && !l.crippled {
-		err = l.setSynced(l.synced, true)
+		err = l.setSynced(l.segments[0].base, l.synced, true)
 	}
 	_ = l.stop(ErrClosed)
 	for _, s := range l.segments {

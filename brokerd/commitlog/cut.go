@@ -75,7 +75,7 @@ func (l *Log) cut(offset uint64) ([]Kept, error) {
 	}
 	// From here on nothing above the offset is known to have been durable, so that a start
 	// in the middle of this takes a shorter log for what it is.
-	if err := l.setSynced(min(offset, l.Synced()), false); err != nil {
+	if err := l.setSynced(segments[0].base, min(offset, l.Synced()), false); err != nil {
 		return kept, err
 	}
 	later := slices.Clone(beyond)
@@ -96,7 +96,7 @@ func (l *Log) cut(offset uint64) ([]Kept, error) {
 	l.mu.Lock()
 	l.shorten(i, &c)
 	l.mu.Unlock()
-	return kept, l.setSynced(offset, false)
+	return kept, l.setSynced(segments[0].base, offset, false)
 }
 
 // cutPoint returns the index of the segment that a cut goes through. mu is held.
@@ -205,7 +205,7 @@ func (l *Log) Install(p *Preface) error {
 }
 
 func (l *Log) install(p *Preface, bases []uint64) error {
-	if err := l.setSynced(0, false); err != nil {
+	if err := l.setSynced(p.Base, 0, false); err != nil {
 		return err
 	}
 	slices.Sort(bases)
@@ -227,7 +227,7 @@ func (l *Log) install(p *Preface, bases []uint64) error {
 	l.adopt(seg, &content{tracker: track(p)})
 	l.tell()
 	l.mu.Unlock()
-	return l.setSynced(p.Base, false)
+	return l.setSynced(p.Base, p.Base, false)
 }
 
 // Preface returns that of the oldest segment: what another replica has to know to begin

@@ -23,8 +23,8 @@ import (
 // the other in the queues' order. A place is position (from the base offset) and size of
 // a record, 4 bytes each. Numbers are big endian.
 //
-// Places are not checked as they are read: a record says itself of which queue it is and
-// what its number there is, and is checked against that.
+// A queue's places are checked when they are used for the first time; and a record says
+// itself of which queue it is and what its number there is.
 const (
 	indexMagic = "HFI1"
 	indexFixed = 4 + 4 + 4 + 8 + 8 + 4 + 4
@@ -164,6 +164,18 @@ func readPlaces(f File, at int64, i, n int) ([]place, error) {
 		return nil, err
 	}
 	return parsePlaces(b), nil
+}
+
+// checkPlaces reads all n places of a queue and compares their checksum.
+func checkPlaces(f File, at int64, n int, sum uint32) error {
+	b := make([]byte, n*placeSize)
+	if err := readFull(f, b, at); err != nil {
+		return err
+	}
+	if checksum(b) != sum {
+		return fmt.Errorf("checksum of places at %d: %w", at, errFormat)
+	}
+	return nil
 }
 
 func parsePlaces(b []byte) []place {

@@ -128,7 +128,9 @@ type span struct {
 	first uint64 // queue offset
 	count uint32
 	at    int64   // place in the index file
-	mem   []place // in its stead, as long as there is no such file
+	sum   uint32  // CRC-32C of the places there
+	read  bool    // they were read once and had it
+	mem   []place // in the file's stead, as long as there is none
 }
 
 // first returns the queue offset of the oldest message that is there.

@@ -105,6 +105,11 @@ func (r *opening) list() error {
 		}
 	}
 	slices.Sort(r.bases)
+	// A process that was killed may have left names that are not durable yet, also that of
+	// a state file.
+	if err := r.log.fs.SyncDir(); err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
 	return nil
 }
 
@@ -158,6 +163,10 @@ func (r *opening) damaged(d *Damage) {
 func (r *opening) openSegments() {
 	for i, base := range r.bases {
 		f, d := r.openSegment(base)
+		if d == nil && i == 0 && !r.Unknown && base > r.slot.first {
+			d = &Damage{f.name, 0, base, fmt.Errorf("nothing from offset %d on was deleted, and this is the oldest segment: %w", r.slot.first, errFormat)}
+			f.release()
+		}
 		if d == nil && i > 0 {
 			if last := r.found[i-1]; last.end != base {
 				d = &Damage{last.name, last.at(min(last.end, base)), min(last.end, base), fmt.Errorf("its records end at %d, and %s follows: %w", last.end, f.name, errFormat)}
@@ -238,7 +247,7 @@ func (r *opening) leave(i int) {
 func (r *opening) addSpans(seg *segment, s *sealed, places map[queueKey][]place) {
 	for _, sq := range s.queues {
 		q := r.log.queue([]byte(sq.topic), sq.queue)
-		q.spans = append(q.spans, span{seg, sq.first, sq.count, sq.at, places[sq.queueKey]})
+		q.spans = append(q.spans, span{seg: seg, first: sq.first, count: sq.count, at: sq.at, sum: sq.places, mem: places[sq.queueKey]})
 	}
 }
 
@@ -267,7 +276,7 @@ func (r *opening) finish() error {
 	if l.crippled {
 		return nil
 	}
-	return l.setSynced(c.end, false)
+	return l.setSynced(r.found[0].base, c.end, false)
 }
 
 // adopt makes what a walk over the last segment brought the end of the log. mu is held, or

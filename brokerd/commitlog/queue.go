@@ -27,11 +27,35 @@ const readRun = 1 << 20
 func (l *Log) ReadQueue(r QueueRead) ([][]byte, error) {
 	var out [][]byte
 	for r.Max > 0 && r.Bytes > 0 {
-		f, err := l.find(&r)
-		if err != nil || f == nil {
-			return out, err
+		got, last, err := l.readSpan(&r)
+		if err != nil && len(out) == 0 {
+			return nil, err
 		}
-		got, err := l.readFound(f)
+		if err != nil || len(got) == 0 {
+			return out, nil // whoever reads on is told of the error
+		}
+		for _, b := range got {
+			r.Bytes -= len(b)
+		}
+		out = append(out, got...)
+		r.Offset += uint64(len(got))
+		r.Max -= len(got)
+		if last {
+			break
+		}
+	}
+	return out, nil
+}
+
+// readSpan reads messages that are in one segment. last says that there is no more to be
+// read behind these.
+func (l *Log) readSpan(r *QueueRead) (got [][]byte, last bool, err error) {
+	for range 2 {
+		f, s, err := l.lookup(r)
+		if err != nil || f == nil {
+			return nil, true, err
+		}
+		got, last, err = l.readFound(f, s, r)
 		if errors.Is(err, errFormat) && f.index != nil {
 			// The index lies; what it is made from does not.
 			if err = l.reindex(f.seg); err == nil {
@@ -40,23 +64,9 @@ func (l *Log) ReadQueue(r QueueRead) ([][]byte, error) {
 			}
 		}
 		f.release()
-		if err != nil {
-			if len(out) > 0 {
-				return out, nil // whoever reads on is told
-			}
-			return nil, err
-		}
-		for _, b := range got {
-			r.Bytes -= len(b)
-		}
-		out = append(out, got...)
-		r.Offset += uint64(len(got))
-		r.Max -= len(got)
-		if f.last {
-			break
-		}
+		return got, last, err
 	}
-	return out, nil
+	return nil, true, fmt.Errorf("read %s/%d at %d: index lies again: %w", r.Topic, r.Queue, r.Offset, errFormat)
 }
 
 // found is where messages of a queue lie in one segment.
@@ -66,67 +76,94 @@ type found struct {
 	index  File   // where the places are from; nil if from memory
 	number uint64 // queue offset of the first
 	places []place
-	last   bool // there is no more to be read behind these
 }
 
 func (f *found) release() { f.seg.release() }
 
-// find looks up where the messages lie that are in the same segment as the first.
-func (l *Log) find(r *QueueRead) (*found, error) {
-	f, s, i, err := l.lookup(r)
-	if f == nil || err != nil {
-		return nil, err
-	}
-	n := min(r.Max, int(s.count)-i)
-	if f.index != nil {
-		f.places, err = readPlaces(f.index, s.at, i, n)
-		if err != nil {
-			f.release()
-			return nil, fmt.Errorf("read %s: %w", indexName(f.seg.base), err)
-		}
-	}
-	bytes, readable := 0, 0
-	for j, p := range f.places {
-		end := f.seg.base + uint64(p.at) + uint64(p.size)
-		if bytes += int(p.size); end > r.Below || j > 0 && bytes > r.Bytes {
-			f.last = true
-			break
-		}
-		readable++
-	}
-	if f.places = f.places[:readable]; readable == 0 {
-		f.release()
-		return nil, nil
-	}
-	return f, nil
-}
-
-// lookup finds the span of a queue that a queue offset is in, and its number there. If the
-// places are in memory they are in found already.
-func (l *Log) lookup(r *QueueRead) (*found, span, int, error) {
+// lookup finds the span of a queue that a queue offset is in. If the places are in memory
+// they are in found already.
+func (l *Log) lookup(r *QueueRead) (*found, span, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	q := l.queues[queueKey{r.Topic, r.Queue}]
 	if q == nil || r.Offset >= q.next {
-		return nil, span{}, 0, nil
+		return nil, span{}, nil
 	}
 	if first := q.first(); r.Offset < first {
-		return nil, span{}, 0, fmt.Errorf("read %s/%d at %d, the first is %d: %w", r.Topic, r.Queue, r.Offset, first, ErrTrimmed)
+		return nil, span{}, fmt.Errorf("read %s/%d at %d, the first is %d: %w", r.Topic, r.Queue, r.Offset, first, ErrTrimmed)
 	}
 	r.Below = min(r.Below, l.readable())
 	s := q.spans[sort.Search(len(q.spans), func(i int) bool { return q.spans[i].first > r.Offset })-1]
-	i := int(r.Offset - s.first)
 	f := &found{queueKey: q.queueKey, seg: s.seg.hold(), number: r.Offset}
 	if s.mem != nil {
+		i := int(r.Offset - s.first)
 		f.places = slices.Clone(s.mem[i:min(i+r.Max, len(s.mem))])
 	} else {
 		f.index = s.seg.index
 	}
-	return f, s, i, nil
+	return f, s, nil
+}
+
+// placesOf brings the places that are in an index file.
+func (l *Log) placesOf(f *found, s *span, r *QueueRead) (err error) {
+	if f.index == nil {
+		return nil
+	}
+	if err = l.trust(f.queueKey, s, f.index); err == nil {
+		i := int(r.Offset - s.first)
+		f.places, err = readPlaces(f.index, s.at, i, min(r.Max, int(s.count)-i))
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", indexName(f.seg.base), err)
+	}
+	return nil
+}
+
+// trust checks the places of a queue in an index file, once.
+func (l *Log) trust(k queueKey, s *span, index File) error {
+	if s.read {
+		return nil
+	}
+	if err := checkPlaces(index, s.at, int(s.count), s.sum); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if q := l.queues[k]; q != nil {
+		for i := range q.spans {
+			if t := &q.spans[i]; t.seg == s.seg {
+				t.read = true
+			}
+		}
+	}
+	return nil
+}
+
+// readable drops the places of messages that are not asked for.
+func (f *found) readable(r *QueueRead) (last bool) {
+	bytes := 0
+	for i, p := range f.places {
+		end := f.seg.base + uint64(p.at) + uint64(p.size)
+		if bytes += int(p.size); end > r.Below || i > 0 && bytes > r.Bytes {
+			f.places = f.places[:i]
+			return true
+		}
+	}
+	return false
 }
 
 // readFound reads messages and checks each against what the index says.
-func (l *Log) readFound(f *found) ([][]byte, error) {
+func (l *Log) readFound(f *found, s span, r *QueueRead) ([][]byte, bool, error) {
+	if err := l.placesOf(f, &s, r); err != nil {
+		return nil, false, err
+	}
+	last := f.readable(r)
+	got, err := l.readPlaced(f)
+	return got, last, err
+}
+
+// readPlaced reads messages whose places are known.
+func (l *Log) readPlaced(f *found) ([][]byte, error) {
 	out := make([][]byte, 0, len(f.places))
 	for i := 0; i < len(f.places); {
 		// Neighbours are read at once.
@@ -208,36 +245,57 @@ func (l *Log) reindex(seg *segment) error {
 // of those that end at or before an offset of the log and may be read. A queue that has
 // had no message has 0 and 0.
 func (l *Log) Bounds(topic string, queue uint32, below uint64) (first, next uint64, err error) {
-	l.mu.RLock()
-	q := l.queues[queueKey{topic, queue}]
-	below = min(below, l.readable())
-	if q == nil {
-		l.mu.RUnlock()
-		return 0, 0, nil
-	}
-	first, next = q.first(), q.next
-	i := sort.Search(len(q.spans), func(i int) bool { return q.spans[i].seg.base >= below }) - 1
-	if i < 0 {
-		l.mu.RUnlock()
-		if len(q.spans) > 0 {
-			next = first
+	k := queueKey{topic, queue}
+	for range 2 {
+		l.mu.RLock()
+		below = min(below, l.readable())
+		q := l.queues[k]
+		if q == nil {
+			l.mu.RUnlock()
+			return 0, 0, nil
 		}
-		return first, next, nil
-	}
-	s := q.spans[i]
-	seg, index, mem := s.seg.hold(), s.seg.index, s.mem
-	l.mu.RUnlock()
-	defer seg.release()
-	n := sort.Search(int(s.count), func(j int) bool {
-		p := place{}
-		if mem != nil {
-			p = mem[j]
-		} else if got, e := readPlaces(index, s.at, j, 1); e != nil {
-			err = fmt.Errorf("read %s: %w", indexName(seg.base), e)
-		} else {
-			p = got[0]
+		first = q.first()
+		i := sort.Search(len(q.spans), func(i int) bool { return q.spans[i].seg.base >= below }) - 1
+		if i < 0 {
+			l.mu.RUnlock()
+			return first, first, nil // all that it has had is deleted, or cannot be read yet
 		}
-		return seg.base+uint64(p.at)+uint64(p.size) > below
+		s, seg, index := q.spans[i], q.spans[i].seg.hold(), q.spans[i].seg.index
+		l.mu.RUnlock()
+		n, err := l.countBelow(k, &s, index, below)
+		if errors.Is(err, errFormat) {
+			err = l.reindex(seg)
+			seg.release()
+			if err == nil {
+				continue
+			}
+			return 0, 0, err
+		}
+		seg.release()
+		if err != nil {
+			return 0, 0, fmt.Errorf("read %s: %w", indexName(seg.base), err)
+		}
+		return first, s.first + uint64(n), nil
+	}
+	return 0, 0, fmt.Errorf("bounds of %s/%d: index lies again: %w", topic, queue, errFormat)
+}
+
+// countBelow returns how many messages of a span end at or before an offset of the log.
+func (l *Log) countBelow(k queueKey, s *span, index File, below uint64) (n int, err error) {
+	ends := func(p place) uint64 { return s.seg.base + uint64(p.at) + uint64(p.size) }
+	if s.mem != nil {
+		return sort.Search(len(s.mem), func(i int) bool { return ends(s.mem[i]) > below }), nil
+	}
+	if err := l.trust(k, s, index); err != nil {
+		return 0, err
+	}
+	n = sort.Search(int(s.count), func(i int) bool {
+		p, e := readPlaces(index, s.at, i, 1)
+		if e != nil {
+			err = e
+			return true
+		}
+		return ends(p[0]) > below
 	})
-	return first, s.first + uint64(n), err
+	return n, err
 }

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -24,7 +25,11 @@ func (l *Log) roll() error {
 	if err != nil {
 		return err
 	}
-	index, s := l.sealActive(old)
+	index, s, err := l.sealActive(old)
+	if err != nil {
+		next.release()
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.segments = append(slices.Clip(l.segments), next)
@@ -43,8 +48,9 @@ func beginSegment(fs FS, p *Preface) (*segment, error) {
 }
 
 // sealActive writes the index file of the segment that grew until now. If it cannot be
-// written, the places stay in memory, and the next start tries again.
-func (l *Log) sealActive(seg *segment) (File, *sealed) {
+// written, the places stay in memory, and the next start tries again; its error is of a
+// sync.
+func (l *Log) sealActive(seg *segment) (File, *sealed, error) {
 	l.mu.RLock()
 	s := &sealed{base: seg.base, end: l.done.end, link: l.done.link}
 	places := map[queueKey][]place{}
@@ -58,10 +64,10 @@ func (l *Log) sealActive(seg *segment) (File, *sealed) {
 	l.mu.RUnlock()
 	slices.SortFunc(s.queues, func(a, b sealedQueue) int { return a.compare(b.queueKey) })
 	f, s, err := writeIndex(l.fs, s, func(i int) []place { return places[s.queues[i].queueKey] })
-	if err != nil {
-		return nil, nil
+	if err != nil && !errors.As(err, new(syncError)) {
+		return nil, nil, nil
 	}
-	return f, s
+	return f, s, err
 }
 
 // writeIndex makes an index file, and returns what a reader finds in it.
@@ -88,8 +94,8 @@ func (l *Log) useIndex(seg *segment, f File, s *sealed) {
 			continue
 		}
 		for i := range q.spans {
-			if q.spans[i].seg == seg {
-				q.spans[i].at, q.spans[i].mem = sq.at, nil
+			if s := &q.spans[i]; s.seg == seg {
+				s.at, s.sum, s.mem = sq.at, sq.places, nil
 			}
 		}
 	}

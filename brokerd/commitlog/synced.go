@@ -11,10 +11,10 @@ import (
 // syncedName is the file that says up to where the log is durable. It has two slots, each
 // in a sector of its own:
 //
-//	+-------+----------+--------+-----+-------+
-//	| magic | checksum | number | end | flags |
-//	+-------+----------+--------+-----+-------+
-//	    4        4         8       8      4
+//	+-------+----------+--------+-------+-----+-------+
+//	| magic | checksum | number | first | end | flags |
+//	+-------+----------+--------+-------+-----+-------+
+//	    4        4         8        8      8      4
 //
 // The slot of the higher number counts. The checksum is CRC-32C over all behind it;
 // numbers are big endian.
@@ -25,13 +25,14 @@ import (
 const (
 	syncedName  = "synced"
 	syncedMagic = "HFE1"
-	slotSize    = 28
+	slotSize    = 36
 	slotSpace   = 4096
 )
 
 // slot is what the file says.
 type slot struct {
 	number uint64
+	first  uint64 // retention has deleted nothing from here on
 	end    uint64 // of what is durable
 	async  bool   // the log acknowledged what was written, durable or not
 	clean  bool   // the log was closed, and end is its very end
@@ -54,6 +55,7 @@ func (s slot) append(dst []byte) []byte {
 	dst = append(dst, syncedMagic...)
 	dst = append(dst, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint64(dst, s.number)
+	dst = binary.BigEndian.AppendUint64(dst, s.first)
 	dst = binary.BigEndian.AppendUint64(dst, s.end)
 	dst = binary.BigEndian.AppendUint32(dst, flags)
 	binary.BigEndian.PutUint32(dst[at+4:], checksum(dst[at+8:]))
@@ -64,12 +66,13 @@ func parseSlot(b []byte) (slot, error) {
 	if len(b) != slotSize || string(b[:4]) != syncedMagic || checksum(b[8:]) != binary.BigEndian.Uint32(b[4:]) {
 		return slot{}, fmt.Errorf("parse synced end: %w", errFormat)
 	}
-	flags := binary.BigEndian.Uint32(b[24:])
+	flags := binary.BigEndian.Uint32(b[32:])
 	if flags&^(flagAsync|flagClean) != 0 {
 		return slot{}, fmt.Errorf("parse synced end: flags %x: %w", flags, errFormat)
 	}
 	return slot{
-		number: binary.BigEndian.Uint64(b[8:]), end: binary.BigEndian.Uint64(b[16:]),
+		number: binary.BigEndian.Uint64(b[8:]),
+		first:  binary.BigEndian.Uint64(b[16:]), end: binary.BigEndian.Uint64(b[24:]),
 		async: flags&flagAsync != 0, clean: flags&flagClean != 0,
 	}, nil
 }
@@ -126,7 +129,8 @@ func (s *slots) note(end uint64) error {
 func (s *slots) write(next slot) error {
 	next.number = s.last.number + 1
 	if _, err := s.file.WriteAt(next.append(make([]byte, 0, slotSize)), s.place*slotSpace); err != nil {
-		return fmt.Errorf("write %s: %w", syncedName, err)
+		// On a full disk too: what it is about is done already.
+		return fmt.Errorf("write %s: %w", syncedName, fatal(err))
 	}
 	s.last, s.dirty = next, true
 	return nil
@@ -147,8 +151,8 @@ func (s *slots) sync() error {
 }
 
 // setSynced has the file say this alone, durably.
-func (l *Log) setSynced(end uint64, clean bool) error {
-	next := slot{end: end, async: l.opts.Flush == FlushAsync, clean: clean}
+func (l *Log) setSynced(first, end uint64, clean bool) error {
+	next := slot{first: first, end: end, async: l.opts.Flush == FlushAsync, clean: clean}
 	if l.slots.file != nil {
 		return l.slots.set(next)
 	}

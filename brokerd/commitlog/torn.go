@@ -31,19 +31,31 @@ func (r *opening) judge(last foundSegment, c *content) *Damage {
 	case !errors.Is(err, record.ErrInvalid) && !errors.Is(err, record.ErrShort):
 		// The disk says so, or a record is whole and in the wrong place.
 	default:
-		behind, e := durableBehind(last, c.end)
-		switch {
-		case e != nil:
-			err = e
-		case behind > 0:
-			err = fmt.Errorf("the record at %d was written when this was durable: %w", behind, err)
-		case !last.hasHole(c.end, last.end):
-			err = fmt.Errorf("all of its sectors were written: %w", err)
-		default:
+		if err = evidence(last, c.end, err); err == nil {
 			return nil
 		}
 	}
 	return &Damage{last.name, last.at(c.end), c.end, err}
+}
+
+// evidence returns what speaks against a torn write at an offset, nil if nothing does. found
+// is what is wrong there.
+func evidence(last foundSegment, offset uint64, found error) error {
+	behind, err := durableBehind(last, offset)
+	switch {
+	case err != nil:
+		return err
+	case behind > 0:
+		return fmt.Errorf("the record at %d was written when this was durable: %w", behind, found)
+	}
+	hole, err := last.hasHole(offset)
+	switch {
+	case err != nil:
+		return err
+	case !hole:
+		return fmt.Errorf("all of its sectors were written: %w", found)
+	}
+	return nil
 }
 
 func orElse(err, other error) error {
@@ -108,31 +120,71 @@ func (s foundSegment) markAt(offset uint64) (uint32, bool) {
 // behind the end of the file, or one of the sectors that it lies in has nothing of it but
 // zeros. A sector that was not written has those, or what was in it before: the end of
 // the record before.
-func (s *segment) hasHole(offset, end uint64) bool {
-	at, limit := s.at(offset), s.at(end)
-	first := make([]byte, min(record.HeaderSize, limit-at))
-	if readFull(s.file, first, at) != nil || len(first) < record.HeaderSize {
-		return len(first) < record.HeaderSize
-	}
-	n, ok := record.SizeOf(first)
-	if ok && at+int64(n) > limit {
-		return true
-	}
-	if !ok {
-		n = record.HeaderSize // how long it is, is not known
+func (s foundSegment) hasHole(offset uint64) (bool, error) {
+	n, err := s.extent(offset)
+	if err != nil || n == 0 {
+		return true, err
 	}
 	b := make([]byte, n)
-	if readFull(s.file, b, at) != nil {
-		return false
+	if err := readFull(s.file, b, s.at(offset)); err != nil {
+		return false, err
 	}
+	at := s.at(offset)
 	for from := int64(0); from < int64(n); {
 		to := min((at+from)/sector*sector+sector-at, int64(n))
 		if allZero(b[from:to]) {
-			return true
+			return true, nil
 		}
 		from = to
 	}
-	return false
+	return false, nil
+}
+
+// extent returns how many bytes at an offset are of the record there, as far as that can
+// be known; 0 if the record goes on behind the end of the file.
+func (s foundSegment) extent(offset uint64) (int, error) {
+	left := s.end - offset
+	if left < record.HeaderSize {
+		return 0, nil
+	}
+	// A record is no longer than the longest; what is behind that says nothing of it.
+	b := make([]byte, min(left, 2*record.MaxSize))
+	if err := readFull(s.file, b, s.at(offset)); err != nil {
+		return 0, err
+	}
+	n, ok := record.SizeOf(b)
+	switch {
+	case !ok:
+		return record.HeaderSize, nil // how long it is, is not known
+	case uint64(n) <= left:
+		return n, nil
+	}
+	// Either the file ends early or the length is wrong. If it is, the record ends where
+	// the next one begins, or at the end, and is valid with the right length.
+	for _, n := range ends(b, offset) {
+		if n <= record.MaxSize && record.FitsLength(b, n) {
+			return n, nil
+		}
+	}
+	return 0, nil
+}
+
+// ends returns where the record that b begins with may end: where another begins, which
+// stands at its place, and where b ends.
+func ends(b []byte, offset uint64) []int {
+	var out []int
+	for i := 1; ; i++ {
+		j := bytes.Index(b[i:], []byte(record.Magic))
+		if j < 0 {
+			return append(out, len(b))
+		}
+		if i += j; i < record.MagicAt+record.HeaderSize {
+			continue
+		}
+		if h, err := record.Parse(b[i-record.MagicAt:]); err == nil && h.Offset == offset+uint64(i-record.MagicAt) {
+			return append(out, i-record.MagicAt)
+		}
+	}
 }
 
 func allZero(b []byte) bool {
@@ -153,6 +205,9 @@ func (r *opening) mend(last foundSegment, c *content) error {
 			return err
 		}
 		r.Torn = kept
+	}
+	if !r.Clean || c.end < last.end {
+		// Also where nothing is torn: a truncation may be one that is not on the disk yet.
 		if err := last.file.Truncate(last.at(c.end)); err != nil {
 			return fmt.Errorf("truncate %s: %w", last.name, err)
 		}

@@ -28,7 +28,7 @@ func (l *Log) Trim(r Retention) (uint64, error) {
 		if !goes {
 			return l.First(), nil
 		}
-		if err := l.removeSegment(seg.base); err != nil {
+		if err := l.trimOldest(); err != nil {
 			return 0, l.fail(fmt.Errorf("trim: %w", err))
 		}
 		l.mu.Lock()
@@ -41,6 +41,20 @@ func (l *Log) Trim(r Retention) (uint64, error) {
 		l.mu.Unlock()
 		seg.release()
 	}
+}
+
+// trimOldest deletes the oldest segment's files. First it is written down that they go:
+// files that are missing by themselves are damage.
+func (l *Log) trimOldest() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.RLock()
+	seg, next, synced := l.segments[0], l.segments[1], l.synced
+	l.mu.RUnlock()
+	if err := l.setSynced(next.base, synced, false); err != nil {
+		return err
+	}
+	return l.removeSegment(seg.base)
 }
 
 // oldest returns the oldest segment, and whether it goes.

@@ -241,6 +241,16 @@ func Parse(b []byte) (Header, error) {
 	return h, nil
 }
 
+// FitsLength tells whether the checksum of the record that b begins with would be right if
+// it were n bytes long: what is wrong with it is its length then.
+func FitsLength(b []byte, n int) bool {
+	if len(b) < n || n < HeaderSize || n > MaxSize {
+		return false
+	}
+	sum := crc32.Checksum(binary.BigEndian.AppendUint32(nil, uint32(n)), table())
+	return crc32.Update(sum, table(), b[lengthAt+4:n]) == binary.BigEndian.Uint32(b[checksumAt:])
+}
+
 // SizeOf returns the length that the record at the begin of b claims, unchecked but for
 // its bounds; b has at least [HeaderSize] bytes. It tells a reader how much to read.
 func SizeOf(b []byte) (int, bool) {

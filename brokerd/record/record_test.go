@@ -299,6 +299,24 @@ func TestNotWritten(t *testing.T) {
 	}
 }
 
+// TestFitsLength: a record whose length alone is wrong is known.
+func TestFitsLength(t *testing.T) {
+	for _, g := range golden() {
+		b := sealed(unhex(t, g.hex))
+		whole := append(bytes.Clone(b), "behind"...)
+		binary.BigEndian.PutUint32(whole[16:], 1<<20)
+		for n := range len(whole) + 2 {
+			if got, want := record.FitsLength(whole, n), n == len(b); got != want {
+				t.Errorf("%s: %d of %d bytes fit: %v", g.name, n, len(b), got)
+			}
+		}
+		whole[len(b)-1] ^= 1
+		if record.FitsLength(whole, len(b)) {
+			t.Errorf("%s: damaged elsewhere, and fits", g.name)
+		}
+	}
+}
+
 // TestForgotten: every field of a message makes a difference on the disk.
 func TestForgotten(t *testing.T) {
 	h := record.Header{Kind: record.KindMessage, Epoch: 1, Topic: []byte("t")}
