@@ -134,7 +134,7 @@ func (m *masters) decide(g *fsm.Group) (grant *Mastership, note string, wait tim
 		if at := slices.IndexFunc(r.InSync, func(id string) bool { return m.open[id] }); at >= 0 {
 			ok, note = false, fmt.Sprintf("no member of the in-sync set can be master, but %s has an open session: wait for it", r.InSync[at])
 		} else if wait = m.patience(g); wait > 0 {
-			return nil, fmt.Sprintf("no member of the in-sync set (%s) is there; %s becomes master if none comes within %s", names(r.InSync), chosen.Member, wait.Round(time.Millisecond)), wait
+			return nil, fmt.Sprintf("no member of the in-sync set (%s) has an open session; %s becomes master if none comes within %s", names(r.InSync), chosen.Member, wait.Round(time.Millisecond)), wait
 		}
 	}
 	if !ok {
@@ -203,7 +203,7 @@ func (m *masters) unable(g *fsm.Group, id string) string {
 	case said.Unfit != "":
 		return "is unfit: " + said.Unfit
 	case r.Settings.Policy == group.PolicyNever && r.Last != "" && id != r.Last && id != r.Wanted && lastIsMember:
-		return "policy never: only the last master, " + r.Last
+		return "is not the last master, " + r.Last + ", as policy never asks"
 	case !r.Holds(id) && r.Settings.Policy != group.PolicyUnclean:
 		return "is not in the in-sync set"
 	case !r.Holds(id) && slices.ContainsFunc(r.InSync, func(other string) bool { return m.open[other] }):
@@ -229,7 +229,7 @@ func (m *masters) standing(g *fsm.Group, member group.Member) string {
 func (m *masters) nobody(g *fsm.Group) string {
 	r := g.Record
 	if len(r.InSync) == 0 && r.Settings.Policy != group.PolicyUnclean {
-		return "the in-sync set is empty: every member has said that it lacks what it had acknowledged; only an operator's unclean switchover makes one master"
+		return "the in-sync set is empty: its members have said that they lack what they had acknowledged; only an operator's unclean switchover makes one master"
 	}
 	var reasons []string
 	for _, member := range r.Members {
@@ -244,6 +244,9 @@ func (m *masters) nobody(g *fsm.Group) string {
 func (m *masters) why(g *fsm.Group, chosen group.Grant) string {
 	r := g.Record
 	self, _ := r.Member(chosen.Member)
+	if chosen.Unclean && len(r.InSync) == 0 {
+		return "the in-sync set is empty, and policy unclean takes the live member whose log ends last"
+	}
 	if chosen.Unclean {
 		return fmt.Sprintf("no member of the in-sync set (%s) has an open session, and policy unclean takes the live member whose log ends last", names(r.InSync))
 	}
