@@ -71,7 +71,7 @@ func clusterOf(v *pb.View) *service.View {
 	}
 	slices.SortFunc(out.Brokers, func(a, b service.Broker) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range v.GetBrokers().GetGroups() {
-		out.Groups = append(out.Groups, service.Group{Name: g.GetName(), Master: g.GetMaster(), Epoch: g.GetEpoch()})
+		out.Groups = append(out.Groups, service.Group{Name: g.GetName(), Grant: service.Grant{Master: g.GetMaster(), Epoch: g.GetEpoch()}})
 	}
 	slices.SortFunc(out.Groups, func(a, b service.Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, t := range v.GetBrokers().GetTopics() {

@@ -64,6 +64,12 @@ func rules() []rule {
 			why: "the simulator and the exhaustive checker run the replicas' own rules, with messages, disks and leases of their choice"},
 
 		{pkg: "coordinator", may: []string{"fsm", "fsm/group", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
+		{pkg: "brokerd/service", pure: true, may: []string{"brokerd/pop", "brokerd/record"},
+			why: "what endpoints and owner tell each other, who do not know each other"},
+		{pkg: "brokerd/rmqgrpc", may: []string{"brokerd/pop", "brokerd/record", "brokerd/service"},
+			why: "translates between RocketMQ's clients and the owner; where a message is stored, the owner decides"},
+
+		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 		{pkg: "coordinator/renew", may: []string{"coordinator/lease", wire},
 			why: "every kind of holder renews alike, and knows nothing of the others"},
@@ -120,7 +126,10 @@ func confined() []struct {
 			[]string{"coordinator/gossip"}, "the membership library stays replaceable"},
 		{[]string{"google.golang.org/grpc"},
 			[]string{"coordinator/api", "coordinator/api/dial", "coordinator/api/holdfastpb", "coordinator/client", "brokerd/stream", "brokerd/stream/streampb", "cmd/coordinator", "cmd/coordctl"},
+			[]string{"brokerd/rmqgrpc", "coordinator/api", "coordinator/api/dial", "coordinator/api/holdfastpb", "coordinator/client", "cmd/coordinator", "cmd/coordctl"},
 			"errors become status codes, and back, at the edge alone"},
+		{[]string{"github.com/apache/rocketmq-clients"},
+			[]string{"brokerd/rmqgrpc"}, "RocketMQ's messages stay at the edge"},
 		{[]string{"go.yaml.in/yaml"},
 			[]string{"cmd/internal/daemon", "cmd/coordctl"}, "strict parsing with line and column is done at the edge"},
 	}

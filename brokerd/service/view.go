@@ -74,12 +74,19 @@ type Queue struct {
 	ID    uint32
 }
 
-// All returns the topic's queues in an order that changes only with the topic.
+// All returns the topic's queues in an order that changes only with the topic. Groups
+// alternate: a consumer that asks one queue after the other soon has asked every group.
 func (t Topic) All() []Queue {
-	var all []Queue
+	var most uint32
 	for _, q := range t.Queues {
-		for id := range q.Count {
-			all = append(all, Queue{q.Group, id})
+		most = max(most, q.Count)
+	}
+	var all []Queue
+	for id := range most {
+		for _, q := range t.Queues {
+			if id < q.Count {
+				all = append(all, Queue{q.Group, id})
+			}
 		}
 	}
 	return all
