@@ -11,7 +11,6 @@ import (
 
 	"holdfast/brokerd/commitlog"
 	"holdfast/brokerd/pop"
-	"holdfast/brokerd/service"
 	"holdfast/coordinator/lease"
 	"holdfast/coordinator/renew"
 )
@@ -70,7 +69,7 @@ type Broker struct {
 	published atomic.Pointer[published]
 	status    atomic.Pointer[Status]
 	keeper    *keeper
-	cluster   *cluster
+	cluster   *Cluster
 	turning   atomic.Int64 // when the owner's turn began, CLOCK_BOOTTIME; 0 = it waits
 	running   chan struct{}
 }
@@ -84,9 +83,9 @@ type published struct {
 
 // message is one of another replica.
 type message struct {
-	from            string
-	message, bytes  []byte
-	broken          bool // the stream to it has ended
+	from           string
+	message, bytes []byte
+	broken         bool // the stream to it has ended
 }
 
 // tasksWaiting bounds what clients may have asked for and the owner has not begun.
@@ -148,9 +147,6 @@ func (b *Broker) Broken(to string) {
 	}
 }
 
-// View returns the cluster as this broker knows it; see [service.View].
-func (b *Broker) View() *service.View { return b.cluster.View() }
-
 // Run is the replica until ctx ends. Then it gives its grant up, closes its session and
 // the log, and returns nil. An error says why it cannot go on; the log is closed then,
 // too. What it needs from its edges must work until Run returns. A Broker runs once.
@@ -167,6 +163,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { b.watchdog(work, failed) })
+	wg.Go(func() { b.report(work) })
 	o := newOwner(b, work)
 	err := o.run(ctx, failed)
 	stop()
@@ -199,3 +196,6 @@ func (b *Broker) watchdog(ctx context.Context, failed chan<- error) {
 		}
 	}
 }
+
+// Cluster is the cluster as this broker knows it, for the endpoints of clients.
+func (b *Broker) Cluster() *Cluster { return b.cluster }

@@ -185,8 +185,8 @@ func (c *consumers) follow(records []byte) error {
 	return nil
 }
 
-// usable says whether the state is that of the log's end.
-func (c *consumers) usable() bool { return c.state != nil && c.at == c.disk.log.End() }
+// usable says whether the state is that of the end of what is written.
+func (c *consumers) usable() bool { return c.state != nil && c.at == c.disk.log.Durable() }
 
 // keep makes a snapshot now and then, and keeps it once what it says is confirmed: the
 // tail of a log may still be cut.
@@ -254,9 +254,6 @@ func (c *consumers) newest() (*snapshot, error) {
 	}
 	return parseSnapshot(b)
 }
-
-
-
 
 // readFile reads a whole file.
 func readFile(dir commitlog.FS, name string) ([]byte, error) {

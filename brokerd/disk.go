@@ -20,7 +20,7 @@ type disk struct {
 	consumers *consumers
 	state     commitlog.State
 	beside    beside
-	found     bool // a state file was there
+	found     bool // a state file was there at the start
 	logger    *slog.Logger
 }
 
@@ -91,11 +91,7 @@ func (d *disk) write() error {
 		return err
 	}
 	d.state.Extra = extra
-	if err := commitlog.WriteState(d.dir, d.state); err != nil {
-		return err
-	}
-	d.found = true
-	return nil
+	return commitlog.WriteState(d.dir, d.state)
 }
 
 // note writes down what is about to be cut.

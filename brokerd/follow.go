@@ -1,9 +1,6 @@
 package brokerd
 
-import (
-	"holdfast/brokerd/replica"
-	"holdfast/coordinator/lease"
-)
+import "holdfast/brokerd/replica"
 
 // pump sends each follower what its window has room for.
 func (o *owner) pump() {
@@ -11,7 +8,7 @@ func (o *owner) pump() {
 		return
 	}
 	for name := range o.peers {
-		for o.next(name) {
+		for o.batch(name) {
 		}
 		if o.now().Sub(o.sent[name]) >= o.config.TTL/5 {
 			o.life(name)
@@ -19,8 +16,8 @@ func (o *owner) pump() {
 	}
 }
 
-// next sends one batch, and says whether there may be more.
-func (o *owner) next(name string) bool {
+// batch sends one batch, and says whether there may be more.
+func (o *owner) batch(name string) bool {
 	a, ok := o.replica.Next(name, batchBytes)
 	if !ok {
 		return false

@@ -32,7 +32,6 @@ type owner struct {
 	ctx     context.Context // of what it starts; ends when Run returns
 	replica *replica.Replica
 	session *held
-	next    *held // opened, and not yet told to the replica
 	seen    standing
 	peers   map[string]string
 
@@ -42,9 +41,11 @@ type owner struct {
 	fresh   map[string]bool // topics that messages were appended to since readers were woken last
 	sent    map[string]lease.Time
 	parcel  *parcel // came with the message that is being received
+	taken   []*commitlog.Batch
+	broken  error
+	turnOf  uint64 // which queue is asked first
 
 	until    uint64 // readable as it was published last
-	reported lease.Time
 	trimmed  lease.Time
 	unfit    string
 	loss     replica.Loss
@@ -217,15 +218,23 @@ func (o *owner) settle() error {
 	if err := o.lead(); err != nil {
 		return err
 	}
-	o.pump()
-	o.answer()
-	if err := o.perform(o.replica.Drain(), nil, nil); err != nil {
-		return err
+	for {
+		o.pump()
+		o.answer()
+		if err := o.perform(o.replica.Drain(), nil, nil); err != nil {
+			return err
+		}
+		o.publish()
+		if len(o.pending) == 0 {
+			break
+		}
+		if err := o.commit(); err != nil { // what those who waited for messages were given
+			return err
+		}
 	}
 	if err := o.disk.consumers.keep(o.replica.Confirm()); err != nil {
 		return err
 	}
-	o.publish()
 	o.show()
 	return nil
 }
@@ -278,9 +287,7 @@ func (o *owner) stop(failed <-chan error) error {
 		}
 		o.log.Info("grant released", "took", o.now().Sub(began).Round(time.Millisecond))
 	}
-	for _, t := range slices.Concat(o.pending, o.waiting) {
-		t.end(errStopping(t.appended))
-	}
+	o.fail(slices.Concat(o.pending, o.waiting))
 	o.polls.end()
 	o.keeper.close(o.ctx, o.session, "the broker was stopped")
 	return nil
@@ -371,8 +378,13 @@ func (o *owner) sync() error {
 	if o.replica == nil {
 		return nil
 	}
-	if err := o.disk.log.Commit(); err != nil && !errors.Is(err, commitlog.ErrFull) {
-		return err
+	err := o.disk.log.Commit()
+	for _, b := range o.taken {
+		err = errors.Join(err, b.Wait(o.ctx))
+	}
+	o.taken = o.taken[:0]
+	if err != nil {
+		return fmt.Errorf("take records: %w", err)
 	}
 	durable := o.disk.log.Durable()
 	if durable <= o.replica.Durable() {

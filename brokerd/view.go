@@ -2,6 +2,7 @@ package brokerd
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"holdfast/brokerd/service"
@@ -71,7 +72,11 @@ func clusterOf(v *pb.View) *service.View {
 	}
 	slices.SortFunc(out.Brokers, func(a, b service.Broker) int { return cmp.Compare(a.Name, b.Name) })
 	for _, g := range v.GetBrokers().GetGroups() {
-		out.Groups = append(out.Groups, service.Group{Name: g.GetName(), Grant: service.Grant{Master: g.GetMaster(), Epoch: g.GetEpoch()}})
+		x := service.Group{Name: g.GetName(), Grant: service.Grant{Master: g.GetMaster(), Epoch: g.GetEpoch()}}
+		for _, m := range g.GetMembers() {
+			x.Members = append(x.Members, m.GetId())
+		}
+		out.Groups = append(out.Groups, x)
 	}
 	slices.SortFunc(out.Groups, func(a, b service.Group) int { return cmp.Compare(a.Name, b.Name) })
 	for _, t := range v.GetBrokers().GetTopics() {
@@ -83,4 +88,39 @@ func clusterOf(v *pb.View) *service.View {
 	}
 	slices.SortFunc(out.Topics, func(a, b service.Topic) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// view takes in a view of one coordinator. It may be older than what is known.
+func (o *owner) view(v *pb.View) error {
+	o.keeper.renewer.Told(v.GetCoordinator(), v.GetConfiguration())
+	if gone(o.session, v) {
+		o.log.Warn("session ended by the quorum", "session", o.session.id)
+		o.keeper.drop(o.session)
+		o.session = nil
+		o.keeper.open(o.ctx)
+	}
+	s := standingOf(v, o.config.Group)
+	if v.GetIndex() < o.seen.index {
+		return nil
+	}
+	if s.exists && o.disk.beside.Created != s.created {
+		if o.disk.beside.Created != 0 {
+			return fmt.Errorf("%w: group %s was deleted and made anew: give this broker an empty directory, or remove the old log yourself", ErrForeign, o.config.Group)
+		}
+		o.disk.beside.Created = s.created
+		if err := o.disk.write(); err != nil {
+			return err
+		}
+	}
+	o.seen = s
+	o.cluster.put(clusterOf(v))
+	if o.session != nil {
+		o.cluster.session.Store(o.session.id)
+	}
+	if s.exists {
+		o.peers = replicasOf(v, s.record)
+		delete(o.peers, o.config.Name)
+		o.edges.Peers.SetPeers(o.peers)
+	}
+	return o.look(s)
 }

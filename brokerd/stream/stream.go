@@ -39,6 +39,9 @@ type Config struct {
 	// does not return, nothing more of that broker is taken from the network. The slices
 	// are the callee's.
 	Deliver func(from string, message, records []byte)
+	// Broken says that a stream to another broker has ended: what was on its way may be
+	// lost.
+	Broken func(to string)
 	Logger  *slog.Logger // nil discards
 }
 
@@ -168,6 +171,7 @@ func (s *Streams) keep(ctx context.Context, name string, w *way) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.config.Broken(name)
 		s.config.Logger.Debug("stream ended", "to", name, "address", w.address, "err", err)
 		if time.Since(began) > time.Second {
 			pause = firstPause

@@ -27,14 +27,20 @@ type end struct {
 	*Streams
 	address string
 	got     chan got
+	broken  chan string
 	server  *grpc.Server
 }
 
 func newEnd(t *testing.T, name, address string) *end {
 	t.Helper()
-	e := &end{got: make(chan got, 10000)}
+	e := &end{got: make(chan got, 10000), broken: make(chan string, 1)}
 	e.Streams = New(Config{Group: "g", Self: name, Boot: 7, Deliver: func(from string, message, records []byte) {
 		e.got <- got{from, string(message), string(records)}
+	}, Broken: func(to string) {
+		select {
+		case e.broken <- to:
+		default:
+		}
 	}})
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -122,6 +128,14 @@ func TestReturn(t *testing.T) {
 	a.SetPeers(map[string]string{"b": b.address})
 	sendUntil(t, a, b, "b")
 	b.server.Stop()
+	select {
+	case to := <-a.broken:
+		if to != "b" {
+			t.Errorf("the stream to %q is broken", to)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody is told that the stream is broken")
+	}
 	again := newEnd(t, "b", b.address)
 	sendUntil(t, a, again, "b")
 	moved := newEnd(t, "b", "127.0.0.1:0")
