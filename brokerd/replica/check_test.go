@@ -39,6 +39,9 @@ func (w *world) key(b []byte, ids []string) []byte {
 		for _, e := range n.log {
 			put(uint64(e.value))
 		}
+		for _, v := range n.queue {
+			b = append(append(b, v.key...), '|')
+		}
 		for _, e := range n.tail {
 			put(uint64(e.value))
 		}
@@ -55,7 +58,7 @@ func (w *world) key(b []byte, ids []string) []byte {
 	for _, p := range w.written {
 		put(uint64(p.offset), p.epoch)
 	}
-	put(w.acked[0], w.read[0], w.cut[0], w.expired[0])
+	put(w.acked[0], w.read[0], w.sure[0], w.cut[0], w.expired[0])
 	flag(w.gone)
 	for _, l := range w.mail {
 		b = append(append(b, l.key...), '|')
@@ -111,7 +114,7 @@ func bounds(allowed map[kind]int) map[kind]int {
 	m := map[kind]int{}
 	for _, k := range []kind{
 		lose, double, lapse, reopen, configure, recall, join, leave, start, crash, power, wipe, stumble, grant, unclean, write, send, life,
-		rewind, grow, shrink, tick, release, trim, commit, again,
+		rewind, grow, shrink, tick, release, trim, commit, again, lateView,
 	} {
 		m[k] = 0
 	}
@@ -150,6 +153,9 @@ func (s *scene) visit(t *testing.T) {
 		s.before(w, do, settle)
 	}
 	w.settings.limit, w.settings.letters = bounds(s.allowed), letters
+	for _, n := range w.nodes {
+		n.queue = nil
+	}
 	explore(t, w)
 }
 

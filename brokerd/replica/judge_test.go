@@ -14,6 +14,11 @@ func (w *world) judge() {
 		if n.r != nil {
 			w.judgeLog(n)
 			w.judgeAcks(n)
+			if n.r.Leads() != 0 {
+				for _, e := range n.log[:min(int(n.r.Confirm()), len(n.log))] {
+					w.sure.add(e.value)
+				}
+			}
 		}
 	}
 	for _, n := range w.nodes {
@@ -108,6 +113,9 @@ func (w *world) judgeReads(n *node) {
 		return
 	}
 	for _, e := range n.log[:to] {
+		if !w.sure.has(e.value) {
+			w.fail("%s shows %d, which no master has confirmed", n.id, e.value)
+		}
 		w.read.add(e.value)
 	}
 }

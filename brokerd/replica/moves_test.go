@@ -137,6 +137,9 @@ func (w *world) processMoves(n *node, i int, add func(k kind, i, j int)) {
 	add(tick, i, 0)
 	if w.group.Epoch == 0 && !w.passed[n.session] {
 		add(grant, i, 0)
+		if len(w.absent()) > 0 {
+			add(grant, i, 1)
+		}
 		add(unclean, i, 0)
 	}
 	if int(n.r.Keep()) > n.base+1 {
@@ -150,6 +153,17 @@ func (w *world) processMoves(n *node, i int, add func(k kind, i, j int)) {
 		return
 	}
 	w.masterMoves(n, i, add)
+}
+
+// absent are the hosts without a process.
+func (w *world) absent() []string {
+	var out []string
+	for _, n := range w.nodes {
+		if n.r == nil && w.group.Holds(n.id) {
+			out = append(out, n.id)
+		}
+	}
+	return out
 }
 
 func (w *world) masterMoves(n *node, i int, add func(k kind, i, j int)) {
@@ -230,7 +244,7 @@ func (w *world) doNode(m move, n *node) {
 	case lateView:
 		v := n.queue[0]
 		n.queue = n.queue[1:]
-		w.show(n, v)
+		w.show(n, v.view)
 	case syncLog:
 		n.durable, n.tail = len(n.log), nil
 		w.perform(m.i, n.r.Synced(uint64(n.durable)), nil)
@@ -252,6 +266,9 @@ func (w *world) doNode(m move, n *node) {
 	case grant, unclean:
 		// What a leader would not choose, an operator does.
 		c := group.Grant{Member: n.id, Unclean: m.kind == unclean, Operator: m.kind == unclean && w.settings.group.Policy == group.PolicyNever}
+		if m.j == 1 {
+			c.Absent = w.absent()
+		}
 		w.give(n, c)
 	case trim:
 		w.expired.add(n.log[n.base].value)

@@ -21,6 +21,10 @@ func scenes() map[string]*scene {
 		"shrink":   {settings: of(2, sync, nil), allowed: map[kind]int{write: 1, send: 2, life: 2, shrink: 1, commit: 1, lapse: 1, grant: 1}},
 		"grow": {settings: of(2, sync, func(s *settings) { s.set = 1 }),
 			allowed: map[kind]int{write: 1, send: 2, life: 1, grow: 1, commit: 1, again: 1, lapse: 1, grant: 1}},
+		"late views": {settings: of(2, sync, func(s *settings) { s.set, s.lateViews = 1, true }), before: func(w *world, do func(k kind, i, j int), settle func()) {
+			settle()
+			do(grow, 0, 1)
+		}, allowed: map[kind]int{write: 1, send: 1, commit: 1, lateView: 2, lapse: 1, grant: 1}},
 		// The set changes and an old proposal is committed late.
 		"version": {settings: of(2, sync, nil), before: func(w *world, do func(k kind, i, j int), settle func()) {
 			do(shrink, 0, 1)

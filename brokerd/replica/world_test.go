@@ -53,10 +53,10 @@ type node struct {
 	boot    uint64
 	session uint64
 	viewKey string
-	view    replica.View   // the newest that it was given
-	queue   []replica.View // on their way
-	waiting set            // writes of this process that nobody was told of
-	stumble int            // it crashes before this act of the next call, counted from 1; 0: it does not
+	view    replica.View // the newest that it was given
+	queue   []late       // on their way
+	waiting set          // writes of this process that nobody was told of
+	stumble int          // it crashes before this act of the next call, counted from 1; 0: it does not
 
 	// The disk. What is before base is gone for the replica; the judge remembers it.
 	saved   replica.Saved
@@ -67,6 +67,12 @@ type node struct {
 	lost    bool            // less than it had acknowledged
 	tail    []entry         // a cut that was not synced, from torn on
 	torn    int
+}
+
+// late is a view that may come late.
+type late struct {
+	view replica.View
+	key  string
 }
 
 type letter struct {
@@ -106,6 +112,7 @@ type world struct {
 	written []entryAt // by value
 	acked   set
 	read    set
+	sure    set // confirmed by a master
 	cut     set
 	expired set  // retention took it somewhere
 	gone    bool // something was lost other than by a cut
@@ -350,7 +357,7 @@ func (w *world) apply(c group.Command) bool {
 	w.setGroup(g)
 	if w.lateViews {
 		for _, n := range w.nodes {
-			if n.queue = append(slices.Clip(n.queue), replica.View{Index: w.index, Group: g}); len(n.queue) > 3 {
+			if n.queue = append(slices.Clip(n.queue), late{replica.View{Index: w.index, Group: g}, w.groupKey}); len(n.queue) > 3 {
 				n.queue = n.queue[1:]
 			}
 		}
