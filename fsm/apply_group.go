@@ -34,9 +34,15 @@ func (op PutGroup) create(t *transition) *Refusal {
 	if len(t.state.groups) >= MaxGroups {
 		return refuse(CodeConflict, "there are %d groups, which is the most", MaxGroups)
 	}
+	// Nothing was acknowledged yet, so brokers that run have nothing to return with: else
+	// each would say that its disk is empty, and end the grant that it has just got.
+	running := make(map[string]uint64)
+	for _, s := range t.state.Brokers() {
+		running[s.Broker.Name] = uint64(s.ID)
+	}
 	members := make([]group.Member, len(op.Members))
 	for i, m := range op.Members {
-		members[i] = group.Member{ID: m.ID, Priority: m.Priority}
+		members[i] = group.Member{ID: m.ID, Priority: m.Priority, Boot: running[m.ID]}
 	}
 	record, err := group.New(t.index, members, op.Settings)
 	if err != nil {

@@ -72,6 +72,7 @@ func (p *receiving) run() (err error) {
 	ctx, cancel := context.WithDeadline(ctx, p.start.Add(p.length))
 	defer cancel()
 	err = p.s.until(ctx, p.r.GetMessageQueue().GetBroker().GetName(), call{
+		reads: true,
 		here:  func(ctx context.Context) error { return p.here(ctx, ask) },
 		there: p.there,
 	})
