@@ -49,11 +49,12 @@ func (r *Replica) Rewind(id string) {
 }
 
 // Life returns a sign of life for a follower. It is to be sent at once to every member
-// after Lead, and when nothing else was sent for a while.
+// after Lead, and when nothing else was sent for a while. One that ends before what it is
+// to be sent, as retention has overtaken it, contacts again.
 func (r *Replica) Life(id string) (Append, bool) {
 	if r.master == nil {
 		return Append{}, false
 	}
-	next := r.master.followers[id].next
+	next := max(r.master.followers[id].next, r.log.Base)
 	return Append{Epoch: r.master.epoch, From: next, To: next, Confirm: r.confirm}, true
 }

@@ -75,9 +75,14 @@ func (r *Replica) take(from string, m Append) []Act {
 		return nil
 	case !r.contact.met:
 		return r.request(from)
+	case m.From > r.log.End:
+		// Something was lost on the way, or retention has overtaken this log: the master
+		// will say where to go on.
+		r.step(nil)
+		return r.request(from)
 	}
 	var acts []Act
-	if m.From <= r.log.End && m.To > r.log.End {
+	if m.To > r.log.End {
 		if r.log.Last() != m.Of && m.From != r.log.End {
 			return nil // no master sends this
 		}

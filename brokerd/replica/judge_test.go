@@ -64,9 +64,22 @@ func (w *world) judgeAcks(n *node) {
 		if !w.holds(n, p.epoch) {
 			w.fail("%s acknowledges %d of epoch %d after its lease", n.id, v, p.epoch)
 		}
+		if s := n.view.Group.Settings; s.Mode == group.Sync && w.safe() && !w.gone && w.copies(v) < s.MinInSync {
+			w.fail("%s acknowledges %d, of which there are %d copies", n.id, v, w.copies(v))
+		}
 		n.waiting.del(v)
 		w.acked.add(v)
 	})
+}
+
+// copies is on how many disks a record is.
+func (w *world) copies(v int) (n int) {
+	for _, o := range w.nodes {
+		if p := w.written[v].offset; p < o.durable && o.log[p].value == v {
+			n++
+		}
+	}
+	return n
 }
 
 // holds says whether a process may act as master of an epoch: its session's lease has not

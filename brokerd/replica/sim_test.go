@@ -137,6 +137,10 @@ func simulate(t *testing.T, s *settings, seed uint64, all *reached) {
 			return
 		}
 	}
+	if w.heal(); w.trouble != "" {
+		t.Errorf("seed %d, after %d moves: %s\n%s", seed, len(trace), w.trouble, story(trace))
+		return
+	}
 	if testing.Verbose() && *replay != 0 {
 		t.Log(story(trace))
 	}
