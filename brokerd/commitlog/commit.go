@@ -38,7 +38,7 @@ func (l *Log) runCommits(ctx context.Context) error {
 		select {
 		case <-l.wake:
 			runtime.Gosched() // whom the last commit has let go may append before this one
-			if err := l.Commit(); err != nil && !full(err) {
+			if err := l.Commit(); err != nil && l.Err() != nil {
 				return err
 			}
 			idle.Reset(noteDelay)
@@ -50,7 +50,7 @@ func (l *Log) runCommits(ctx context.Context) error {
 		case <-l.stopped:
 			return l.Err()
 		case <-ctx.Done():
-			if err := l.Commit(); err != nil && !full(err) {
+			if err := l.Commit(); err != nil && l.Err() != nil {
 				return err
 			}
 			return nil

@@ -469,3 +469,11 @@ func TestWait(t *testing.T) {
 		}
 	})
 }
+
+// runLog runs a log until stop is called.
+func runLog(t *testing.T, l *commitlog.Log) (stopped chan error, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped = make(chan error, 1)
+	go func() { stopped <- l.Run(ctx) }()
+	return stopped, cancel
+}

@@ -98,11 +98,11 @@ type Log struct {
 	stopped chan struct{} // closed as soon as err is set
 
 	// All below is under mu.
-	head     cursor // behind what was appended
-	pending  *Batch // appended, and not taken by a commit yet
+	head     cursor  // behind what was appended
+	pending  *Batch  // appended, and not taken by a commit yet
 	spare    []space // for the next batches
-	done     cursor // behind what is written
-	synced   uint64 // end of what is durable
+	done     cursor  // behind what is written
+	synced   uint64  // end of what is durable
 	history  []Start
 	queues   map[queueKey]*queue
 	segments []*segment // oldest first; empty only if nothing can be read
