@@ -87,8 +87,11 @@ func (l *Log) open() (*Batch, error) {
 		return nil, l.damage
 	}
 	if l.pending == nil {
-		l.pending = &Batch{buf: l.spare[:0], last: l.head, done: make(chan struct{})}
-		l.spare = nil
+		l.pending = &Batch{last: l.head, done: make(chan struct{})}
+		if n := len(l.spare); n > 0 {
+			l.pending.buf, l.pending.records = l.spare[n-1].buf, l.spare[n-1].records
+			l.spare = l.spare[:n-1]
+		}
 	}
 	if len(l.pending.buf) >= l.opts.MaxPending {
 		return nil, ErrBusy

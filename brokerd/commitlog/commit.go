@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,7 +37,8 @@ func (l *Log) runCommits(ctx context.Context) error {
 	for {
 		select {
 		case <-l.wake:
-			if err := l.Commit(); err != nil && !full(err) {
+			runtime.Gosched() // whom the last commit has let go may append before this one
+			if err := l.Commit(); err != nil && l.Err() != nil {
 				return err
 			}
 			idle.Reset(noteDelay)
@@ -48,7 +50,7 @@ func (l *Log) runCommits(ctx context.Context) error {
 		case <-l.stopped:
 			return l.Err()
 		case <-ctx.Done():
-			if err := l.Commit(); err != nil && !full(err) {
+			if err := l.Commit(); err != nil && l.Err() != nil {
 				return err
 			}
 			return nil
@@ -207,8 +209,8 @@ func (l *Log) publish(b *Batch) {
 	}
 	l.history = append(l.history, b.epochs...)
 	l.done = b.last
-	if cap(b.buf) <= keepBuffer {
-		l.spare = b.buf
+	if cap(b.buf) <= keepBuffer && len(l.spare) < 2 { // one is written while one fills
+		l.spare = append(l.spare, space{b.buf[:0], b.records[:0]})
 	}
 	b.buf, b.records, b.epochs = nil, nil, nil
 	if l.opts.Flush == FlushSync {

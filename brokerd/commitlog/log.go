@@ -98,11 +98,11 @@ type Log struct {
 	stopped chan struct{} // closed as soon as err is set
 
 	// All below is under mu.
-	head     cursor // behind what was appended
-	pending  *Batch // appended, and not taken by a commit yet
-	spare    []byte // for the next batch
-	done     cursor // behind what is written
-	synced   uint64 // end of what is durable
+	head     cursor  // behind what was appended
+	pending  *Batch  // appended, and not taken by a commit yet
+	spare    []space // for the next batches
+	done     cursor  // behind what is written
+	synced   uint64  // end of what is durable
 	history  []Start
 	queues   map[queueKey]*queue
 	segments []*segment // oldest first; empty only if nothing can be read
@@ -120,6 +120,12 @@ type queue struct {
 	head  uint64 // queue offset of the next message that is appended
 	next  uint64 // of the next one that is written
 	spans []span // by segment, oldest first
+}
+
+// space is what a batch leaves for another.
+type space struct {
+	buf     []byte
+	records []pendingRecord
 }
 
 // span is what one segment has of a queue.

@@ -27,7 +27,7 @@ const readRun = 1 << 20
 func (l *Log) ReadQueue(r QueueRead) ([][]byte, error) {
 	var out [][]byte
 	for r.Max > 0 && r.Bytes > 0 {
-		got, last, err := l.readSpan(&r)
+		got, last, err := l.readSpan(&r, len(out) == 0)
 		if err != nil && len(out) == 0 {
 			return nil, err
 		}
@@ -47,15 +47,15 @@ func (l *Log) ReadQueue(r QueueRead) ([][]byte, error) {
 	return out, nil
 }
 
-// readSpan reads messages that are in one segment. last says that there is no more to be
-// read behind these.
-func (l *Log) readSpan(r *QueueRead) (got [][]byte, last bool, err error) {
+// readSpan reads messages that are in one segment: at least one, if there is any and none
+// was read before. last says that there is no more to be read behind these.
+func (l *Log) readSpan(r *QueueRead, first bool) (got [][]byte, last bool, err error) {
 	for range 2 {
 		f, s, err := l.lookup(r)
 		if err != nil || f == nil {
 			return nil, true, err
 		}
-		got, last, err = l.readFound(f, s, r)
+		got, last, err = l.readFound(f, s, r, first)
 		if errors.Is(err, errFormat) && f.index != nil {
 			// The index lies; what it is made from does not.
 			if err = l.reindex(f.seg); err == nil {
@@ -140,11 +140,11 @@ func (l *Log) trust(k queueKey, s *span, index File) error {
 }
 
 // readable drops the places of messages that are not asked for.
-func (f *found) readable(r *QueueRead) (last bool) {
+func (f *found) readable(r *QueueRead, first bool) (last bool) {
 	bytes := 0
 	for i, p := range f.places {
 		end := f.seg.base + uint64(p.at) + uint64(p.size)
-		if bytes += int(p.size); end > r.Below || i > 0 && bytes > r.Bytes {
+		if bytes += int(p.size); end > r.Below || bytes > r.Bytes && !(first && i == 0) {
 			f.places = f.places[:i]
 			return true
 		}
@@ -153,11 +153,11 @@ func (f *found) readable(r *QueueRead) (last bool) {
 }
 
 // readFound reads messages and checks each against what the index says.
-func (l *Log) readFound(f *found, s span, r *QueueRead) ([][]byte, bool, error) {
+func (l *Log) readFound(f *found, s span, r *QueueRead, first bool) ([][]byte, bool, error) {
 	if err := l.placesOf(f, &s, r); err != nil {
 		return nil, false, err
 	}
-	last := f.readable(r)
+	last := f.readable(r, first)
 	got, err := l.readPlaced(f)
 	return got, last, err
 }
@@ -222,8 +222,9 @@ func (l *Log) reindex(seg *segment) error {
 	if c.wrong != nil {
 		return l.noteDamage(&Damage{seg.name, seg.at(c.end), c.end, c.wrong})
 	}
-	if err := l.fs.Remove(indexName(seg.base)); err != nil {
-		return fmt.Errorf("remove index: %w", err)
+	// Should the segment have been cut and sealed anew meanwhile, a start makes its index again.
+	if err := l.removeIndex(seg.base); err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -233,8 +234,8 @@ func (l *Log) reindex(seg *segment) error {
 			continue
 		}
 		for i := range q.spans {
-			if s := &q.spans[i]; s.seg == seg && s.first == c.next[k]-uint64(len(places)) {
-				s.mem, s.count = places, uint32(len(places))
+			if s := &q.spans[i]; s.seg == seg && s.mem == nil && int(s.count) == len(places) {
+				s.mem = places
 			}
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 // Verify reads the whole log up to what is durable, and checks each record, what each
 // segment says of those before it, and each index. It returns the first damage, nil if
-// there is none. progress is called every now and then with how many bytes of how many
+// there is none. progress is called behind each segment with how many bytes of how many
 // are done; if it returns false, Verify ends with [ErrStopped]. The log can be used
 // meanwhile.
 func (l *Log) Verify(progress func(done, total uint64) bool) (*Damage, error) {
