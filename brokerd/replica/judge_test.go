@@ -1,9 +1,10 @@
 package replica_test
 
 import (
-	"slices"
+	"reflect"
 
 	"holdfast/brokerd/replica"
+	"holdfast/fsm/group"
 )
 
 // judge lets every process tell and show all that it may at this moment, and holds it
@@ -13,6 +14,15 @@ func (w *world) judge() {
 		if n.r != nil {
 			w.judgeLog(n)
 			w.judgeAcks(n)
+			if n.r.Leads() != 0 {
+				for _, e := range n.log[:min(int(n.r.Confirm()), len(n.log))] {
+					w.sure.add(e.value)
+				}
+			}
+		}
+	}
+	for _, n := range w.nodes {
+		if n.r != nil {
 			w.judgeReads(n)
 		}
 	}
@@ -23,13 +33,21 @@ func (w *world) judge() {
 	}
 }
 
+// has says whether a record is in a log, or was until retention took it.
+func (w *world) has(n *node, v int) bool {
+	p := w.written[v]
+	return p.offset < len(n.log) && n.log[p.offset].value == v
+}
+
 // judgeLog: same offset and epoch, same record; and the replica knows its log.
 func (w *world) judgeLog(n *node) {
-	if n.r.End() != uint64(len(n.log)) || n.r.Durable() < uint64(n.durable) && !w.flushAsync || !slices.Equal(n.r.History(), historyOf(n.log)) {
-		w.fail("%s takes its log %v for %v, end %d, durable %d", n.id, n.log, n.r.History(), n.r.End(), n.r.Durable())
+	if l := n.r.Log(); l.End != uint64(len(n.log)) || l.Base != uint64(n.base) {
+		w.fail("%s takes its log %v from %d for %v", n.id, n.log, n.base, n.r.Log())
+	} else if want := logOf(n); !reflect.DeepEqual(want.Starts, l.Starts) && len(want.Starts)+len(l.Starts) > 0 {
+		w.fail("%s takes its log %v from %d for %v", n.id, n.log, n.base, n.r.Log())
 	}
 	for i, e := range n.log {
-		if !w.written[place{uint64(i), e}] {
+		if p := w.written[e.value]; p.offset != i || p.epoch != e.epoch {
 			w.fail("%s has %v at %d, which was not written there", n.id, e, i)
 		}
 	}
@@ -37,40 +55,68 @@ func (w *world) judgeLog(n *node) {
 
 // judgeAcks: what may be acknowledged is.
 func (w *world) judgeAcks(n *node) {
-	for p := range n.writes {
-		verdict, _ := n.r.Judge(p.epoch, p.offset+1, now, w.until(p.epoch))
+	n.waiting.each(func(v int) {
+		p := w.written[v]
+		verdict, _ := n.r.Judge(p.epoch, uint64(p.offset+1), now, w.until(n))
 		if verdict != replica.Acknowledged {
-			continue
+			return
 		}
-		if w.lapsed[p.epoch] {
-			w.fail("%s acknowledges %v after its lease", n.id, p)
+		if !w.holds(n, p.epoch) {
+			w.fail("%s acknowledges %d of epoch %d after its lease", n.id, v, p.epoch)
 		}
-		delete(n.writes, p)
-		w.acked[p] = p.epoch
-	}
+		n.waiting.del(v)
+		w.acked.add(v)
+	})
+}
+
+// holds says whether a process may act as master of an epoch: its session's lease has not
+// passed, and the grant is to that session.
+func (w *world) holds(n *node, epoch uint64) bool {
+	return !w.passed[n.session] && w.group.Epoch == epoch && w.session == n.session
+}
+
+// safe says whether nothing acknowledged or read may ever be lost.
+func (w *world) safe() bool {
+	return w.limit[unclean] == 0 && w.settings.group.Policy != group.PolicyUnclean
+}
+
+// sync says whether all was written in mode sync.
+func (w *world) sync() bool {
+	return w.settings.group.Mode == group.Sync && w.other.Mode != group.Async
 }
 
 // judgeReads: what may be read is. What was read is there for ever, and a master shows
 // all that was acknowledged before.
 func (w *world) judgeReads(n *node) {
 	leads := n.r.Leads()
-	to := n.r.Readable(now, w.until(leads))
-	if to > uint64(len(n.log)) {
+	to := int(n.r.Readable(now, w.until(n)))
+	if to > len(n.log) {
 		w.fail("%s shows %d of %d records", n.id, to, len(n.log))
 		return
 	}
-	if leads != 0 && to > 0 && w.settings.group.Mode == replica.Sync && w.settings.group.Policy != replica.PolicyUnclean {
-		if w.lapsed[leads] {
-			w.fail("%s serves after its lease", n.id)
+	if leads != 0 && to > 0 {
+		if !w.holds(n, leads) {
+			w.fail("%s serves epoch %d without its lease", n.id, leads)
 		}
-		for p := range w.acked {
-			if p.offset >= to {
-				w.fail("%s of epoch %d shows %d records, %v was acknowledged", n.id, leads, to, p)
-			}
+		if w.sync() && w.safe() && to < len(w.written) {
+			w.acked.each(func(v int) {
+				if w.written[v].offset >= to {
+					w.fail("%s of epoch %d shows %d records, %d at %d was acknowledged", n.id, leads, to, v, w.written[v].offset)
+				}
+			})
 		}
 	}
-	for i := range to {
-		w.read[place{i, n.log[i]}] = true
+	if w.settings.group.ReadLocal || w.other.ReadLocal {
+		if to > n.durable {
+			w.fail("%s shows %d records, %d are durable", n.id, to, n.durable)
+		}
+		return
+	}
+	for _, e := range n.log[:to] {
+		if !w.sure.has(e.value) {
+			w.fail("%s shows %d, which no master has confirmed", n.id, e.value)
+		}
+		w.read.add(e.value)
 	}
 }
 
@@ -78,48 +124,62 @@ func (w *world) judgeReads(n *node) {
 // is what was counted.
 func (w *world) judgeMaster(n *node) {
 	epoch := n.r.Leads()
-	safe := w.settings.group.Policy != replica.PolicyUnclean
-	has := func(p place) bool { return p.offset < uint64(len(n.log)) && n.log[p.offset] == p.entry }
-	if safe && w.settings.group.Mode == replica.Sync {
-		for p, by := range w.acked {
-			if by < epoch && !has(p) {
-				w.fail("%s leads epoch %d without %v, which was acknowledged", n.id, epoch, p)
+	if w.safe() && w.sync() {
+		w.acked.each(func(v int) {
+			if w.written[v].epoch < epoch && !w.has(n, v) {
+				w.fail("%s leads epoch %d without %d, which was acknowledged", n.id, epoch, v)
 			}
-		}
+		})
 	}
-	if safe && epoch >= w.group.Epoch {
-		for p := range w.read {
-			if p.epoch < epoch && !has(p) {
-				w.fail("%s leads epoch %d without %v, which was read", n.id, epoch, p)
+	if w.safe() && epoch >= w.newest {
+		w.read.each(func(v int) {
+			if w.written[v].epoch < epoch && !w.has(n, v) {
+				w.fail("%s leads epoch %d without %d, which was read", n.id, epoch, v)
 			}
-		}
+		})
 	}
-	lost := map[place]bool{}
-	for p := range w.cut {
-		if !has(p) {
-			lost[place{p.offset, entry{p.epoch, 0}}] = true
-		}
-	}
-	counted := uint64(0)
-	for _, r := range replica.Lost(w.cuts, n.r.History(), n.r.End()) {
-		counted += r.To - r.From
-		for i := r.From; i < r.To; i++ {
-			if !lost[place{i, entry{r.Epoch, 0}}] {
-				w.fail("%v is counted as lost, and is not", r)
-			}
-		}
-	}
-	if counted != uint64(len(lost)) {
-		w.fail("%d records are counted as lost, %d are", counted, len(lost))
+	w.judgeLoss(n, epoch)
+}
+
+// judgeLoss: when everybody is back, no acknowledged record is lost in silence, and what
+// the master says is what the cuts were.
+func (w *world) judgeLoss(n *node, epoch uint64) {
+	if len(w.mail) > 0 || w.gone {
+		return
 	}
 	for _, o := range w.nodes {
 		if o != n && (o.r == nil || o.r.Follows() != epoch) {
 			return
 		}
 	}
-	for p := range w.acked { // everybody is back: no acknowledged record is lost in silence
-		if !w.gone && p.epoch < epoch && !has(p) && !lost[place{p.offset, entry{p.epoch, 0}}] {
-			w.fail("%v was acknowledged, is lost, and is not counted", p)
+	var counted set
+	for _, r := range n.r.Loss(nil).Lost {
+		for o := r.From; o < r.To; o++ {
+			v := w.valueAt(int(o), r.Epoch)
+			if v < 0 || w.has(n, v) || counted.has(v) {
+				w.fail("%d of epoch %d is counted as lost, and is not, or twice", o, r.Epoch)
+				return
+			}
+			counted.add(v)
 		}
 	}
+	w.cut.each(func(v int) {
+		if !w.expired.has(v) && w.written[v].offset >= n.base && !w.has(n, v) && !counted.has(v) {
+			w.fail("%d at %d of epoch %d was cut, and is not counted as lost", v, w.written[v].offset, w.written[v].epoch)
+		}
+	})
+	w.acked.each(func(v int) {
+		if !w.expired.has(v) && w.written[v].offset >= n.base && !w.has(n, v) && !counted.has(v) {
+			w.fail("%d at %d was acknowledged, is lost, and is not counted", v, w.written[v].offset)
+		}
+	})
+}
+
+func (w *world) valueAt(offset int, epoch uint64) int {
+	for v, p := range w.written {
+		if p.offset == offset && p.epoch == epoch {
+			return v
+		}
+	}
+	return -1
 }

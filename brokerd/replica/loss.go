@@ -5,6 +5,13 @@ import (
 	"slices"
 )
 
+// Loss is what a log has not: records that replicas had and cut, by epoch, and tails that
+// may be on replicas which did not come back.
+type Loss struct {
+	Lost    []Range
+	Unknown []Unknown
+}
+
 // Reported is the end of a log as its replica last told it.
 type Reported struct {
 	Member string
@@ -19,39 +26,61 @@ type Unknown struct {
 	Range
 }
 
-// Lost returns what the replicas cut and the master's log does not hold, each record
-// once: a record that one replica cut can live on elsewhere, and several can cut the
-// same one. It is to be worked out anew at each promotion, from all cuts ever made.
-func Lost(cuts []Range, master History, end uint64) []Range {
-	held := master.Ranges(0, end)
+// Loss returns what is lost as far as this master knows: from what it and its followers
+// cut, and from what the others had last reported. It may change until all members have
+// been in contact. Under mode sync and policy in-sync nothing of it was ever acknowledged.
+func (r *Replica) Loss(reported []Reported) Loss {
+	if r.master == nil {
+		return Loss{}
+	}
+	absent := slices.DeleteFunc(slices.Clone(reported), func(p Reported) bool {
+		return p.Member == r.config.Self || r.master.followers[p.Member].met
+	})
+	return Loss{Lost(append(slices.Clone(r.cuts), r.master.cuts...), r.log), Missing(absent, r.log)}
+}
+
+// Lost returns what replicas cut and a log does not hold, each record once: a record
+// that one replica cut can live on elsewhere, and several can cut the same one. It is to
+// be worked out anew at each promotion, from all cuts ever made. What retention has taken
+// from the log is not lost.
+func Lost(cuts []Range, log Log) []Range {
+	held := log.Ranges(log.Base, log.End)
 	var out []Range
 	for _, r := range union(cuts) {
+		r.From = max(r.From, min(log.Base, r.To))
 		i := slices.IndexFunc(held, func(h Range) bool { return h.Epoch == r.Epoch })
 		if i < 0 {
-			out = append(out, r)
+			out = add(out, r)
 			continue
 		}
-		if low := (Range{r.Epoch, r.From, min(r.To, held[i].From)}); low.From < low.To {
-			out = append(out, low)
-		}
-		if high := (Range{r.Epoch, max(r.From, held[i].To), r.To}); high.From < high.To {
-			out = append(out, high)
-		}
+		out = add(out, Range{r.Epoch, r.From, min(r.To, held[i].From)})
+		out = add(out, Range{r.Epoch, max(r.From, held[i].To), r.To})
 	}
 	return out
 }
 
-// Missing returns the tails of replicas that are not back, past what the master's log
-// holds of their last epoch.
-func Missing(absent []Reported, master History, end uint64) []Unknown {
+func add(ranges []Range, r Range) []Range {
+	if r.From < r.To {
+		return append(ranges, r)
+	}
+	return ranges
+}
+
+// Missing returns the tails of replicas that are not back, past what a log holds of
+// their last epoch. Where that epoch began is not known if the log has nothing of it: the
+// tail begins then at the start of the first later epoch that the log has.
+func Missing(absent []Reported, log Log) []Unknown {
 	var out []Unknown
 	for _, a := range absent {
-		for _, r := range Lost([]Range{{a.Epoch, 0, a.End}}, master, end) {
-			// What lies before the epoch's own start is of other epochs.
-			i := slices.IndexFunc(master, func(s Start) bool { return s.Epoch == a.Epoch })
-			if i < 0 || r.From >= master[i].Offset {
-				out = append(out, Unknown{a.Member, r})
+		from := log.End
+		for i := len(log.Starts) - 1; i >= 0 && log.Starts[i].Epoch >= a.Epoch; i-- {
+			from = log.Starts[i].Offset
+			if log.Starts[i].Epoch == a.Epoch {
+				from = log.endOf(i)
 			}
+		}
+		if from < a.End {
+			out = append(out, Unknown{a.Member, Range{a.Epoch, from, a.End}})
 		}
 	}
 	return out
@@ -67,8 +96,8 @@ func union(ranges []Range) []Range {
 	for _, r := range sorted {
 		if n := len(out); n > 0 && out[n-1].Epoch == r.Epoch && r.From <= out[n-1].To {
 			out[n-1].To = max(out[n-1].To, r.To)
-		} else if r.From < r.To {
-			out = append(out, r)
+		} else {
+			out = add(out, r)
 		}
 	}
 	return out

@@ -1,79 +1,91 @@
 package replica
 
 import (
-	"time"
+	"fmt"
+	"maps"
 
 	"holdfast/coordinator/lease"
+	"holdfast/fsm/group"
 )
 
 // master is what a replica knows as master of one epoch.
 type master struct {
-	epoch uint64
-	start uint64 // end of the record that starts the epoch
-	acked map[string]acked
-	// proposed are the members of which a change was proposed and not seen, with the
+	epoch     uint64
+	start     uint64 // end of the record that starts the epoch
+	began     lease.Time
+	followers map[string]follower
+	// changes are the members of which a change was proposed and not seen, with the
 	// version that the latest proposal named.
-	proposed map[string]uint64
+	changes map[string]uint64
+	cuts    []Range // of the followers: what they cut, and what they were told to
 }
 
-// acked is the end that a follower has acknowledged in this epoch.
-type acked struct {
-	incarnation, end uint64
-	level            lease.Time // when it last had all that the log then had
-	mark             uint64     // end of the log at markAt
-	markAt           lease.Time
-}
-
-// Lead begins an epoch that was granted to this replica. size is the length of the
-// record that starts it.
-func (r *Replica) Lead(epoch, size uint64, now, until lease.Time) ([]Act, error) {
+// Lead begins the epoch that the newest view grants to this process (master 1). size is
+// the length of the record that starts it. It is to be tried after each view and tick,
+// while the view says that this member is master and it does not lead.
+func (r *Replica) Lead(size uint64, now, until lease.Time) ([]Act, error) {
+	g := r.view.Group
 	switch {
 	case r.saved.Owes:
 		return nil, ErrOwes
+	case g.Epoch == 0 || g.Master != r.config.Self:
+		return nil, ErrNotMaster
+	case !r.view.Mine || g.Epoch <= r.saved.Epoch:
+		return nil, ErrUsed
 	case now >= until:
 		return nil, ErrLease
-	case r.saved.Epoch >= epoch || r.found >= epoch || size == 0:
-		return nil, ErrUsed
-	case !r.viewed || r.group.Index < epoch:
-		return nil, ErrView
-	case r.group.Master != r.self || r.group.Epoch != epoch:
-		return nil, ErrNotMaster
 	}
-	history, err := r.history.Merge(epoch, r.end)
+	log, err := r.log.Append(g.Epoch, size)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("begin epoch %d: %w", g.Epoch, err)
 	}
-	r.saved.Epoch = epoch
-	r.contact = contact{count: r.contact.count}
-	acts := []Act{Store{r.saved}, SyncLog{}, Begin{epoch, r.end}}
-	r.durable = r.end
-	r.confirm = min(r.confirm, r.end)
-	r.history = history
-	r.end += size
-	r.master = &master{epoch: epoch, start: r.end, acked: map[string]acked{}, proposed: map[string]uint64{}}
+	r.saved.Epoch = g.Epoch
+	acts := []Act{Store{r.saved}, SyncLog{}, Begin{g.Epoch, r.log.End}}
+	r.durable = r.log.End
+	r.confirm = min(r.confirm, r.log.End)
+	r.log = log
+	r.step(&master{epoch: g.Epoch, start: r.log.End, began: now, followers: map[string]follower{}, changes: map[string]uint64{}})
 	return acts, nil
+}
+
+// leading says why this replica is not master by its newest view, or nil.
+func (r *Replica) leading(now, until lease.Time) error {
+	switch {
+	case r.saved.Owes:
+		return ErrOwes
+	case r.master == nil || r.view.Group.Epoch != r.master.epoch || !r.view.Mine:
+		return ErrNotMaster // the last: the process has opened another session since
+	case now >= until:
+		return ErrLease
+	}
+	return nil
 }
 
 // Admit says whether a write may be appended now. Its errors are definite: nothing of
 // the write is in any log.
 func (r *Replica) Admit(now, until lease.Time) error {
-	switch {
-	case r.saved.Owes:
-		return ErrOwes
-	case r.master == nil || r.group.Epoch != r.master.epoch:
-		return ErrNotMaster
-	case now >= until:
-		return ErrLease
+	err := r.leading(now, until)
+	switch g := r.view.Group; {
+	case err != nil:
+		return err
+	case g.Recalled():
+		return ErrRecalled
 	case !r.started():
 		return ErrUnready
-	case r.group.Mode == Sync && len(r.group.InSync) < r.group.MinInSync:
+	case r.tooFew():
 		return ErrTooFew
 	}
 	return nil
 }
 
-// Appended tells that an admitted write of this length is in the log.
-func (r *Replica) Appended(size uint64) { r.end += size }
+// tooFew says whether the in-sync set is too small to confirm anything.
+func (r *Replica) tooFew() bool {
+	g := r.view.Group
+	return g.Settings.Mode == group.Sync && len(g.InSync) < g.Settings.MinInSync
+}
+
+// Appended tells that admitted writes of this length together are in the log.
+func (r *Replica) Appended(size uint64) { r.log.End += size }
 
 // Verdict is what a client can be told of an appended write.
 type Verdict int
@@ -86,153 +98,77 @@ const (
 )
 
 // Judge says what the client of a write of an epoch that ends at an offset can be told
-// at this very moment. It is asked right before the answer leaves.
+// at this very moment. It is asked right before the answer leaves. A client that waits
+// no longer is told: indefinite.
 func (r *Replica) Judge(epoch, end uint64, now, until lease.Time) (Verdict, error) {
-	m := r.master
+	err := r.leading(now, until)
 	switch {
-	case m == nil || m.epoch != epoch || r.group.Epoch != epoch:
+	case err != nil:
+		return Indefinite, err
+	case r.master.epoch != epoch:
 		return Indefinite, ErrNotMaster
-	case now >= until:
-		return Indefinite, ErrLease
-	case !r.started():
-		return Waiting, nil
-	case r.group.Mode == Async && r.durable >= end, r.group.Mode == Sync && r.confirm >= end:
+	case r.acknowledged() >= end:
 		return Acknowledged, nil
-	case r.group.Mode == Sync && len(r.group.InSync) < r.group.MinInSync:
-		return Waiting, ErrTooFew // a client that waits no longer is told: indefinite
+	case r.tooFew():
+		return Waiting, ErrTooFew
 	}
 	return Waiting, nil
 }
 
-// Batch returns the message that brings a follower records from an offset on, at most
-// limit bytes and of one epoch, or just the confirm offset if there are none.
-func (r *Replica) Batch(from, limit uint64) (Append, bool) {
-	m := r.master
-	if m == nil || from > r.end {
-		return Append{}, false
-	}
-	b := Append{Epoch: m.epoch, From: from, To: from, Confirm: r.confirm}
-	for i, s := range r.history {
-		if to := r.history.endOf(i, r.end); s.Offset <= from && from < to {
-			b.Of, b.To = s.Epoch, min(to, from+min(limit, to-from))
-		}
-	}
-	return b, true
-}
-
-// Acked returns the end that a follower has acknowledged in this epoch, under the
-// incarnation that the quorum knows; 0 if none.
-func (r *Replica) Acked(id string) uint64 {
-	if r.master == nil {
-		return 0
-	}
-	m, ok := r.group.Member(id)
-	if a := r.master.acked[id]; ok && a.incarnation == m.Incarnation {
-		return a.end
-	}
-	return 0
-}
-
-// answer tells a follower where its log parts from this one.
-func (r *Replica) answer(from string, m Contact) []Act {
-	if r.master == nil || m.History.Check(m.End) != nil {
-		return nil
-	}
-	at := CommonPoint(r.history, r.end, m.History, m.End)
-	return []Act{Send{from, Answer{r.master.epoch, m.Number, at}}}
-}
-
-// count takes an acknowledgement.
-func (r *Replica) count(from string, m Ack, now lease.Time) {
-	if r.master == nil || m.End > r.end {
-		return
-	}
-	a := r.master.acked[from]
+// acknowledged returns up to where writes of its epoch are (master 3 and 4).
+func (r *Replica) acknowledged() uint64 {
 	switch {
-	case m.Incarnation < a.incarnation:
-		return // of a life before the last return
-	case m.Incarnation > a.incarnation:
-		a = acked{incarnation: m.Incarnation}
+	case !r.started():
+		return 0
+	case r.view.Group.Settings.Mode == group.Async:
+		return r.durable
 	}
-	a.end = max(a.end, m.End)
-	if a.end >= r.end {
-		a.level = now
-	}
-	if a.end >= a.mark {
-		a.level = max(a.level, a.markAt)
-		a.mark, a.markAt = r.end, now
-	}
-	r.master.acked[from] = a
-	r.advance()
+	return r.confirm
 }
 
-// advance moves the confirm offset to the smallest durable end of all that must have it.
-func (r *Replica) advance() {
-	m := r.master
-	if r.group.Epoch != m.epoch || r.group.Mode == Sync && len(r.group.InSync) < r.group.MinInSync {
-		return
+// Readable returns up to where the log may be read now. until is the deadline of the
+// session that holds the grant; a follower needs none.
+func (r *Replica) Readable(now, until lease.Time) uint64 {
+	switch s := r.view.Group.Settings; {
+	case r.saved.Owes:
+		return 0
+	case r.master != nil && (r.leading(now, until) != nil || !r.started()):
+		return 0
+	case r.master == nil && s.Policy == group.PolicyUnclean && !r.contact.met:
+		return 0 // what it took for confirmed may be lost in the epoch that it has learnt
+	case s.ReadLocal:
+		return r.durable
 	}
-	low := r.durable
-	for _, id := range r.group.InSync {
-		if id != r.self {
-			low = min(low, r.Acked(id))
-		}
-	}
-	for id := range m.proposed {
-		low = min(low, r.Acked(id))
-	}
-	r.confirm = max(r.confirm, low)
-}
-
-// see forgets the proposals whose outcome a view shows: the version has moved past the
-// one that they named, so none of them can be applied any more.
-func (m *master) see(g Group) {
-	for id, version := range m.proposed {
-		if g.Version > version {
-			delete(m.proposed, id)
-		}
-	}
+	return min(r.confirm, r.durable)
 }
 
 // started says whether the record that starts the epoch is confirmed.
 func (r *Replica) started() bool { return r.confirm >= r.master.start }
 
-// Add proposes a member for the in-sync set, if it is level with what is confirmed.
-func (r *Replica) Add(id string) []Act {
-	m := r.master
-	member, ok := r.group.Member(id)
-	if m == nil || !ok || r.group.Epoch != m.epoch || r.group.Holds(id) {
-		return nil
-	}
-	if end := r.Acked(id); end < m.start || end < r.confirm {
-		return nil
-	}
-	m.proposed[id] = r.group.Version
-	return []Act{Propose{Grow{m.epoch, r.group.Version, id, member.Incarnation}}}
-}
-
-// Remove proposes to take a member out of the in-sync set. The confirm offset goes on
-// waiting for it until the change is seen.
-func (r *Replica) Remove(id string) []Act {
-	m := r.master
-	if m == nil || r.group.Epoch != m.epoch || !r.group.Holds(id) || id == r.self {
-		return nil
-	}
-	m.proposed[id] = r.group.Version
-	return []Act{Propose{Shrink{m.epoch, r.group.Version, id}}}
-}
-
-// Slow returns the members of the in-sync set that have not been level with the log for
-// longer than limit, since the epoch's begin at began.
-func (r *Replica) Slow(now, began lease.Time, limit time.Duration) []string {
+// Release gives the grant up (lease.md, agent 5): from this call on nothing is
+// acknowledged under it, and its end is proposed until it is seen.
+func (r *Replica) Release() []Act {
 	if r.master == nil {
 		return nil
 	}
-	var out []string
-	for _, id := range r.group.InSync {
-		if id != r.self && now.Sub(max(r.master.acked[id].level, began)) > limit {
-			out = append(out, id)
-		}
+	r.step(nil)
+	return r.disown()
+}
+
+// Drain releases a grant that is recalled, when there is nothing to wait for any more: all
+// is confirmed, or nothing can be. It is to be called after each change, when the clients
+// whose writes are confirmed have been answered.
+func (r *Replica) Drain() []Act {
+	g := r.view.Group
+	if r.master == nil || g.Epoch != r.master.epoch || !g.Recalled() || r.confirm != r.log.End && !r.tooFew() {
+		return nil
 	}
-	return out
+	return r.Release()
+}
+
+// clone is a copy that can go its own way.
+func (m *master) clone() *master {
+	c := *m
+	c.followers, c.changes = maps.Clone(m.followers), maps.Clone(m.changes)
+	return &c
 }

@@ -1,7 +1,8 @@
 package replica
 
 // Message is what replicas of a group send each other. Epoch is always that of the master
-// between whom and a follower it goes.
+// between whom and a follower it goes; a message that is not of the receiver's highest
+// epoch is refused.
 type Message interface{ epoch() uint64 }
 
 // Number names one contact. Boot is of the process, so that an answer to a former process
@@ -11,22 +12,26 @@ type Number struct{ Boot, Count uint64 }
 // The messages.
 type (
 	// Append is the master's: records [From, To), all of epoch Of, and the confirm offset.
-	// With From = To it is a sign of life.
+	// The records travel behind it. With From = To it is a sign of life.
 	Append struct {
 		Epoch, Of, From, To, Confirm uint64
 	}
 	// Contact is a follower's: where does my log part from yours?
 	Contact struct {
-		Epoch   uint64
-		Number  Number
-		History History
-		End     uint64
-	}
-	// Answer is the master's, to a contact: your log is mine up to At.
-	Answer struct {
 		Epoch  uint64
 		Number Number
-		At     uint64
+		Log    Log
+		Cuts   []Range // all that it ever cut
+	}
+	// Answer is the master's, to a contact: your log is mine up to At; go on from there.
+	// With Reset the follower's log does not reach the oldest record of the master's any
+	// more, or shares no epoch with it: it is to be discarded, and a new one begins at Base.
+	// At is then where what the follower has more begins.
+	Answer struct {
+		Epoch    uint64
+		Number   Number
+		At, Base uint64
+		Reset    bool
 	}
 	// Ack is a follower's: this much of your log is durable here.
 	Ack struct {
@@ -41,40 +46,3 @@ func (m Contact) epoch() uint64 { return m.Epoch }
 func (m Answer) epoch() uint64  { return m.Epoch }
 func (m Ack) epoch() uint64     { return m.Epoch }
 func (m Refusal) epoch() uint64 { return m.Epoch }
-
-// Act is something that the owner must do, in the order of the acts. If it fails, the
-// process ends.
-type Act interface{ act() }
-
-// The acts.
-type (
-	// Store writes the state file and syncs it.
-	Store struct{ Saved Saved }
-	// SyncLog syncs the log up to its end.
-	SyncLog struct{}
-	// CutLog moves the records from At on into a file of their own and syncs it, notes
-	// Ranges as cut, then truncates the log and syncs that.
-	CutLog struct {
-		At     uint64
-		Ranges []Range
-	}
-	// Begin appends the record that starts an epoch.
-	Begin struct{ Epoch, Offset uint64 }
-	// Take appends records [From, To) of the Append that is being received.
-	Take struct{ Of, From, To uint64 }
-	// Send sends a message.
-	Send struct {
-		To      string
-		Message Message
-	}
-	// Propose proposes a command to the quorum. It may be lost, and may come late.
-	Propose struct{ Command Command }
-)
-
-func (Store) act()   {}
-func (SyncLog) act() {}
-func (CutLog) act()  {}
-func (Begin) act()   {}
-func (Take) act()    {}
-func (Send) act()    {}
-func (Propose) act() {}

@@ -1,6 +1,9 @@
 package group
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // Candidate is what a leader knows of a member. Epoch and End are as last reported: they
 // order candidates and prove nothing.
@@ -19,12 +22,23 @@ func Choose(g Group, candidates []Candidate) (Grant, bool) {
 		return Grant{}, false
 	}
 	if best, ok := choose(g, candidates, false); ok {
-		return Grant{Member: best}, true
+		return Grant{Member: best, Absent: absent(g, candidates)}, true
 	}
 	if best, ok := choose(g, candidates, true); ok {
 		return Grant{Member: best, Unclean: true}, true
 	}
 	return Grant{}, false
+}
+
+// absent returns the members of the set that are not live.
+func absent(g Group, candidates []Candidate) []string {
+	var out []string
+	for _, id := range g.InSync {
+		if !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.ID == id && c.Live }) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // choose returns the best candidate that a grant would be applied for.

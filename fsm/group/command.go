@@ -31,6 +31,9 @@ type (
 		// policy does not allow.
 		Unclean  bool `json:"unclean,omitzero"`
 		Operator bool `json:"operator,omitzero"`
+		// Absent are members that leave the set with this entry, as no session of theirs is
+		// open. Else the new master would wait for them before it confirms anything.
+		Absent []string `json:"absent,omitzero"`
 	}
 	// End ends a grant: its master has released it, or its session is fenced (lease.md).
 	End struct {
@@ -116,6 +119,11 @@ func (c Grant) apply(g *Group, index uint64) error {
 	if c.Unclean {
 		// Members of the old set may lack what this one will write, and it may lack theirs.
 		g.InSync, g.Version = []string{c.Member}, index
+	}
+	for _, id := range c.Absent {
+		if id != c.Member && g.Holds(id) {
+			g.leave(id, index)
+		}
 	}
 	g.Master, g.Epoch, g.Last, g.Settings, g.Wanted = c.Member, index, c.Member, g.Next, ""
 	return nil

@@ -60,6 +60,9 @@ func TestApply(t *testing.T) {
 			{group.End{Epoch: 0}, "", group.ErrEpoch},
 			{group.End{Epoch: 3}, "@0 {a b c} v1 a.1 b.1 c.1", nil},
 			{group.End{Epoch: 3}, "", group.ErrEpoch},
+			{group.Grant{Member: "b", Absent: []string{"a", "x", "b"}}, "b@9 {b c} v9 a.1 b.1 c.1", nil},
+			{group.End{Epoch: 9}, "@0 {b c} v9 a.1 b.1 c.1", nil},
+			{group.Grant{Member: "c", Absent: []string{"a"}}, "c@11 {b c} v9 a.1 b.1 c.1", nil},
 		}},
 		"shrink": {syncOf(1), []step{
 			{group.Shrink{Epoch: 0, Version: 1, Member: "c"}, "", group.ErrEpoch},
@@ -243,6 +246,7 @@ func TestChoose(t *testing.T) {
 		"granted":                   {group.PolicyInSync, 7, "", all, group.Grant{}, false},
 		"nobody of the set":         {group.PolicyInSync, 0, "", dead, group.Grant{}, false},
 		"wanted":                    {group.PolicyInSync, 0, "a", all, group.Grant{Member: "a"}, true},
+		"without the absent":        {group.PolicyInSync, 0, "", all[1:], group.Grant{Member: "b", Absent: []string{"a"}}, true},
 		"wanted, but not in set":    {group.PolicyInSync, 0, "d", all, group.Grant{Member: "b"}, true},
 		"unclean: the log first":    {group.PolicyUnclean, 0, "", dead, group.Grant{Member: "c", Unclean: true}, true},
 		"unclean need not be":       {group.PolicyUnclean, 0, "", all, group.Grant{Member: "b"}, true},
@@ -253,7 +257,7 @@ func TestChoose(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := g
 			g.Settings.Policy, g.Epoch, g.Wanted = c.policy, c.epoch, c.wanted
-			if got, ok := group.Choose(g, c.among); got != c.want || ok != c.ok {
+			if got, ok := group.Choose(g, c.among); !reflect.DeepEqual(got, c.want) || ok != c.ok {
 				t.Errorf("%v %v, want %v", got, ok, c.want)
 			}
 		})
