@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/fsm/group"
@@ -179,7 +180,8 @@ func (op GrantGroup) apply(t *transition) (OpResult, *Refusal) {
 			}
 		}
 	}
-	record, err := g.Record.Apply(t.index, group.Grant{Member: session.Broker.Name, Unclean: op.Unclean, Operator: op.Operator})
+	absent := t.absent(g.Record)
+	record, err := g.Record.Apply(t.index, group.Grant{Member: session.Broker.Name, Unclean: op.Unclean, Operator: op.Operator, Absent: absent})
 	if err != nil {
 		return OpResult{}, refuseGroup("grant to "+session.Broker.Name, g, err)
 	}
@@ -191,11 +193,29 @@ func (op GrantGroup) apply(t *transition) (OpResult, *Refusal) {
 	}
 	t.mastered[g.Name] = true
 	detail := ""
-	if op.Unclean {
+	switch {
+	case op.Unclean:
 		detail = "unclean: the in-sync set was " + setText(g.Record.InSync)
+	case len(absent) > 0:
+		detail = strings.Join(absent, ",") + " not there, in-sync set " + setText(record.InSync)
 	}
 	t.recordGrant(&next, because(op.Cause, detail))
 	return OpResult{Epoch: Epoch(record.Epoch)}, nil
+}
+
+// absent returns the members of the in-sync set that a grant takes out, as the new master
+// would wait for them before it confirms anything: the last master and brokers whose
+// session this entry has ended, if no session of theirs is open. Others without a session
+// stay: after a loss of power they are on their way, and have what the first one has.
+func (t *transition) absent(r group.Group) []string {
+	var out []string
+	for _, id := range r.InSync {
+		open := slices.ContainsFunc(t.state.Brokers(), func(s *Session) bool { return s.Broker.Name == id })
+		if !open && (id == r.Last || t.gone[id]) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 func (op ReleaseGroup) apply(t *transition) (OpResult, *Refusal) {
@@ -402,6 +422,10 @@ func (t *transition) endGroups(session *Session, cause string) {
 	if session.Broker == nil {
 		return
 	}
+	if t.gone == nil {
+		t.gone = make(map[string]bool)
+	}
+	t.gone[session.Broker.Name] = true
 	for _, g := range t.state.Groups() {
 		if g.Session == session.ID {
 			t.endGrant(g, cause)

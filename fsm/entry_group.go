@@ -37,7 +37,8 @@ type ConfigureGroup struct {
 // GrantGroup makes the broker of an open session master; the epoch is the index of the
 // entry. A group that an earlier op of the same entry has freed is free; it is granted at
 // most once per entry. Unclean without Operator is refused (conflict) while a member of
-// the in-sync set has an open session.
+// the in-sync set has an open session. The last master, and brokers whose session the same
+// entry has ended, leave the set if they have no open session.
 type GrantGroup struct {
 	Group    string    `json:"group"`
 	Session  SessionID `json:"session"`
