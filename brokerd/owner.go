@@ -22,8 +22,8 @@ const (
 	window = 16 << 20
 	// batchBytes is how much one message brings.
 	batchBytes = 1 << 20
-	// releaseLimit is how long a broker that stops waits for its grant's end to be seen.
-	releaseLimit = time.Second
+	// drainLimit is how long a broker that stops waits for what was asked for.
+	drainLimit = time.Second
 )
 
 // owner is the goroutine that owns the replica. See the package's comment.
@@ -254,42 +254,42 @@ func (o *owner) publish() {
 	o.until = readable
 }
 
-// stop gives the grant up and waits until that is seen, so that another member is
-// master before this one is gone.
+// stop lets what was asked for come to its end, gives the grant up and closes the
+// session: one entry, which makes another member master and takes this one out of the
+// in-sync set, so that nobody waits for it.
 func (o *owner) stop(failed <-chan error) error {
-	o.stopping = true
+	o.stopping = true // nothing more is admitted
 	began := o.now()
-	if o.replica != nil && o.replica.Leads() != 0 && o.seen.record.Master == o.config.Name {
-		epoch := o.seen.record.Epoch
-		if err := o.perform(o.replica.Release(), nil, nil); err != nil {
+	tick := time.NewTicker(o.tickEvery())
+	defer tick.Stop()
+	for o.replica != nil && len(o.waiting) > 0 && o.now().Sub(began) < drainLimit {
+		var err error
+		select {
+		case v := <-o.edges.Sessions.Views():
+			err = o.view(v)
+		case m := <-o.messages:
+			err = o.receive(m)
+		case t := <-o.Broker.tasks:
+			err = o.serve(t)
+		case <-tick.C:
+			err = o.perform(o.replica.Tick(o.now()), nil, nil)
+		case err = <-failed:
+		}
+		if err != nil {
 			return err
 		}
+		o.pump()
+		o.answer()
+	}
+	led := o.replica != nil && o.replica.Leads() != 0
+	if led {
+		o.replica.Release() // its proposal is not sent: the session's end is the grant's
 		o.publish()
-		tick := time.NewTicker(o.tickEvery())
-		defer tick.Stop()
-		for o.seen.record.Epoch == epoch && o.now().Sub(began) < releaseLimit {
-			var err error
-			select {
-			case v := <-o.edges.Sessions.Views():
-				err = o.view(v)
-			case m := <-o.messages:
-				err = o.receive(m)
-			case t := <-o.tasks:
-				err = o.serve(t)
-			case <-tick.C:
-				err = o.perform(o.replica.Tick(o.now()), nil, nil)
-			case err = <-failed:
-			}
-			if err != nil {
-				return err
-			}
-			o.answer()
-		}
-		o.log.Info("grant released", "took", o.now().Sub(began).Round(time.Millisecond))
 	}
 	o.fail(slices.Concat(o.pending, o.waiting))
 	o.polls.end()
 	o.keeper.close(o.ctx, o.session, "the broker was stopped")
+	o.log.Info("stopped", "master", led, "took", o.now().Sub(began).Round(time.Millisecond))
 	return nil
 }
 

@@ -42,7 +42,7 @@ type Config struct {
 	// Broken says that a stream to another broker has ended: what was on its way may be
 	// lost.
 	Broken func(to string)
-	Logger  *slog.Logger // nil discards
+	Logger *slog.Logger // nil discards
 }
 
 // Streams are the ways from this broker to the others of its group, and back. It is
