@@ -27,12 +27,13 @@ const (
 
 // Event is one of them.
 type Event struct {
-	At      int64  `json:"at"`                // ns since the history's begin
-	Kind    Kind   `json:"kind"`              //
-	Message string `json:"message"`           // its producer's name for it, unique
-	Handle  string `json:"handle,omitempty"`  // got: the receipt, which names the place
-	Attempt int32  `json:"attempt,omitempty"` // got: 1 for the first delivery
-	Error   string `json:"error,omitempty"`   // failed
+	At       int64  `json:"at"`                 // ns since the history's begin
+	Kind     Kind   `json:"kind"`               //
+	Message  string `json:"message"`            // its producer's name for it, unique
+	Handle   string `json:"handle,omitempty"`   // got: the receipt, which names the place
+	Attempt  int32  `json:"attempt,omitempty"`  // got: 1 for the first delivery
+	Consumer int    `json:"consumer,omitempty"` // got: which one
+	Error    string `json:"error,omitempty"`    // failed
 }
 
 // Read reads a history. One line that is no event is an error that names it.
@@ -73,7 +74,9 @@ type place struct {
 	offset       uint64
 }
 
-type queue struct {
+// view is what one consumer sees of a queue.
+type view struct {
+	consumer     int
 	group, topic string
 	queue        uint32
 }
@@ -81,7 +84,7 @@ type queue struct {
 // Judge judges a history of which the consumers were one consumer group, each with one
 // request at a time, and went on until nothing more came.
 func Judge(events []Event) Verdict {
-	j := judge{sent: map[string]bool{}, acked: map[string]bool{}, got: map[string]int{}, at: map[place]string{}, last: map[queue]uint64{}, first: map[queue]bool{}}
+	j := judge{sent: map[string]bool{}, acked: map[string]bool{}, got: map[string]int{}, at: map[place]string{}, once: map[place]bool{}, last: map[view]uint64{}, first: map[view]bool{}}
 	for _, e := range events {
 		j.event(e)
 	}
