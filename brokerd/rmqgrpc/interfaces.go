@@ -17,6 +17,10 @@ type Local interface {
 	// Receive claims messages, waiting until there are some or ctx is done: then there are
 	// none, and no error. Messages that were delivered too often are moved to the group's
 	// dead letter topic on the way. What it returns is confirmed.
+	//
+	// While the group has no master, a replica may deliver what it knows to be confirmed. Such
+	// claims are in its memory alone: the next master knows nothing of them, refuses their
+	// handles, and delivers the messages again.
 	Receive(ctx context.Context, r service.Receive) ([]service.Delivery, error)
 	// Ack settles messages; it returns one verdict for each handle, confirmed.
 	Ack(ctx context.Context, handles []pop.Handle) ([]pop.Verdict, error)

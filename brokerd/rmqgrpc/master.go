@@ -22,6 +22,7 @@ const (
 
 // call is something to be done by a group's master: here, or by the same call there.
 type call struct {
+	reads bool // another replica may do it while there is no master
 	here  func(ctx context.Context) error
 	there func(ctx context.Context, master v2.MessagingServiceClient) error // a *remote if it answered
 }
@@ -39,17 +40,21 @@ func budget(ctx context.Context) (context.Context, context.CancelFunc) {
 // once lets the group's master do it, as the view has it.
 func (s *Server) once(ctx context.Context, g service.Group, c call) error {
 	from := forwarded(ctx)
+	to := g.Grant.Master
+	if to == "" && c.reads {
+		to = s.reader(g)
+	}
 	switch {
 	case from != "" && (from != s.cfg.Group || g.Name != from):
 		return fmt.Errorf("broker %s is not in group %s: %w", s.cfg.Broker, from, service.ErrNotMaster)
-	case g.Master == s.cfg.Broker, from != "":
+	case to == s.cfg.Broker, from != "":
 		return c.here(ctx)
-	case g.Master == "":
+	case to == "":
 		return fmt.Errorf("group %s has no master: %w", g.Name, service.ErrNotMaster)
 	}
-	b, ok := s.cluster.View().Broker(g.Master)
+	b, ok := s.cluster.View().Broker(to)
 	if !ok {
-		return fmt.Errorf("master %s of group %s has no address: %w", g.Master, g.Name, service.ErrNotMaster)
+		return fmt.Errorf("master %s of group %s has no address: %w", to, g.Name, service.ErrNotMaster)
 	}
 	inner, cancel, err := s.peers.during(ctx, g)
 	if err != nil {
@@ -62,9 +67,21 @@ func (s *Server) once(ctx context.Context, g service.Group, c call) error {
 	}
 	err = c.there(forward(inner, g.Name), master)
 	if err != nil && !errors.As(err, new(*remote)) {
-		return fmt.Errorf("call master %s of group %s: %w: %w", g.Master, g.Name, err, service.ErrUnanswered)
+		return fmt.Errorf("call %s of group %s: %w: %w", to, g.Name, err, service.ErrUnanswered)
 	}
 	return err
+}
+
+// reader returns a live member of a group; "" if there is none.
+// All brokers choose alike, so that consumers share what one replica gives out.
+func (s *Server) reader(g service.Group) string {
+	v := s.cluster.View()
+	for _, name := range g.Members {
+		if _, alive := v.Broker(name); alive {
+			return name
+		}
+	}
+	return ""
 }
 
 // until tries until a master of the group has taken it, as long as ctx lasts: what a consumer

@@ -31,19 +31,25 @@ type peers struct {
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn // by address
-	avoid map[service.Group]time.Time // until when; a new grant is another key
+	avoid map[shunned]time.Time       // until when
 	grant map[string]*tenure          // by group
+}
+
+// shunned is a group under a grant; the next grant is another.
+type shunned struct {
+	group string
+	grant service.Grant
 }
 
 // tenure is one grant of a group, as far as calls to its master last.
 type tenure struct {
-	group service.Group
+	grant service.Grant
 	ctx   context.Context // done when it has ended
 	end   context.CancelFunc
 }
 
 func newPeers(t *tls.Config) *peers {
-	return &peers{tls: t, conns: map[string]*grpc.ClientConn{}, avoid: map[service.Group]time.Time{}, grant: map[string]*tenure{}}
+	return &peers{tls: t, conns: map[string]*grpc.ClientConn{}, avoid: map[shunned]time.Time{}, grant: map[string]*tenure{}}
 }
 
 // dial returns a client of the broker at the address that is connected. If it cannot be
@@ -99,14 +105,14 @@ func (p *peers) conn(address string) (*grpc.ClientConn, error) {
 func (p *peers) shun(g service.Group, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.avoid[g] = now.Add(avoidFor)
+	p.avoid[shunned{g.Name, g.Grant}] = now.Add(avoidFor)
 }
 
-// shunned tells whether a group is better tried last.
-func (p *peers) shunned(g service.Group, now time.Time) bool {
+// shuns tells whether a group is better tried last.
+func (p *peers) shuns(g service.Group, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return now.Before(p.avoid[g])
+	return now.Before(p.avoid[shunned{g.Name, g.Grant}])
 }
 
 // during returns a context that is done, too, when the group's grant is no longer the one
@@ -116,14 +122,14 @@ func (p *peers) during(ctx context.Context, g service.Group) (context.Context, c
 	p.mu.Lock()
 	t := p.grant[g.Name]
 	switch {
-	case t != nil && t.group.Epoch > g.Epoch:
+	case t != nil && t.grant.Epoch > g.Grant.Epoch:
 		p.mu.Unlock()
-		return nil, nil, fmt.Errorf("call master of group %s in epoch %d, which has ended: %w", g.Name, g.Epoch, service.ErrNotMaster)
-	case t == nil || t.group != g:
+		return nil, nil, fmt.Errorf("call master of group %s in epoch %d, which has ended: %w", g.Name, g.Grant.Epoch, service.ErrNotMaster)
+	case t == nil || t.grant != g.Grant:
 		if t != nil {
 			t.end()
 		}
-		t = &tenure{group: g}
+		t = &tenure{grant: g.Grant}
 		t.ctx, t.end = context.WithCancel(context.Background())
 		p.grant[g.Name] = t
 	}
@@ -145,12 +151,12 @@ func (p *peers) follow(v *service.View, now time.Time) {
 		}
 	}
 	for name, t := range p.grant {
-		if g, _ := v.Group(name); g != t.group {
+		if g, _ := v.Group(name); g.Grant != t.grant {
 			t.end()
 			delete(p.grant, name)
 		}
 	}
-	maps.DeleteFunc(p.avoid, func(_ service.Group, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(p.avoid, func(_ shunned, until time.Time) bool { return !now.Before(until) })
 }
 
 func (p *peers) close() {

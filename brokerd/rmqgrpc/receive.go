@@ -72,6 +72,7 @@ func (p *receiving) run() (err error) {
 	ctx, cancel := context.WithDeadline(ctx, p.start.Add(p.length))
 	defer cancel()
 	err = p.s.until(ctx, p.r.GetMessageQueue().GetBroker().GetName(), call{
+		reads: true,
 		here:  func(ctx context.Context) error { return p.here(ctx, ask) },
 		there: p.there,
 	})
@@ -166,7 +167,10 @@ func (p *receiving) here(ctx context.Context, ask service.Receive) error {
 	}
 	host := p.s.cfg.Listener.Addr().String()
 	namespace := p.r.GetMessageQueue().GetTopic().GetResourceNamespace()
-	err = p.send(&v2.ReceiveMessageResponse{Content: &v2.ReceiveMessageResponse_Status{Status: status(nil)}})
+	// A stream takes what it will never send for a while after the client has gone.
+	if err = p.stream.Context().Err(); err == nil {
+		err = p.send(&v2.ReceiveMessageResponse{Content: &v2.ReceiveMessageResponse_Status{Status: status(nil)}})
+	}
 	for i := range found {
 		d := &found[i]
 		if err == nil {

@@ -88,7 +88,7 @@ func (s *Server) sendAnywhere(ctx context.Context, v *service.View, topic string
 		return nil, fmt.Errorf("send to topic %s: %w", topic, service.ErrNoTopic)
 	}
 	turn := s.turn.Add(1)
-	groups := v.Order(t, turn, func(g service.Group) bool { return s.peers.shunned(g, time.Now()) })
+	groups := v.Order(t, turn, func(g service.Group) bool { return s.peers.shuns(g, time.Now()) })
 	if from := forwarded(ctx); from != "" {
 		groups = []service.Group{{Name: from}}
 	}

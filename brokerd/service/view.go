@@ -16,8 +16,14 @@ type View struct {
 
 // Group is a broker group.
 type Group struct {
-	Name   string
-	Master string // the broker that holds the grant, "" if none does
+	Name    string
+	Grant   Grant
+	Members []string // brokers with a replica
+}
+
+// Grant is who was made a group's master last.
+type Grant struct {
+	Master string // the broker, "" if the grant has ended and there is no other
 	Epoch  uint64 // of the last grant
 }
 
@@ -100,7 +106,7 @@ func (v *View) Order(t Topic, turn uint64, avoid func(Group) bool) []Group {
 	for _, q := range t.Queues {
 		g, ok := v.Group(q.Group)
 		switch {
-		case !ok || g.Master == "":
+		case !ok || g.Grant.Master == "":
 		case avoid(g):
 			avoided = append(avoided, g)
 		default:
