@@ -167,7 +167,10 @@ func (p *receiving) here(ctx context.Context, ask service.Receive) error {
 	}
 	host := p.s.cfg.Listener.Addr().String()
 	namespace := p.r.GetMessageQueue().GetTopic().GetResourceNamespace()
-	err = p.send(&v2.ReceiveMessageResponse{Content: &v2.ReceiveMessageResponse_Status{Status: status(nil)}})
+	// A stream takes what it will never send for a while after the client has gone.
+	if err = p.stream.Context().Err(); err == nil {
+		err = p.send(&v2.ReceiveMessageResponse{Content: &v2.ReceiveMessageResponse_Status{Status: status(nil)}})
+	}
 	for i := range found {
 		d := &found[i]
 		if err == nil {

@@ -39,8 +39,8 @@ func (c *Cluster) update(change func(v *service.View)) {
 	c.changed = make(chan struct{})
 }
 
-// Group adds a broker group, and returns its log.
-func (c *Cluster) Group(name string) *Log {
+// Group adds a broker group with these brokers, and returns its log.
+func (c *Cluster) Group(name string, members ...string) *Log {
 	l := &Log{cluster: c, group: name, queues: map[queue][]message{}, state: pop.New(pop.DefaultLimits()), changed: make(chan struct{})}
 	c.mu.Lock()
 	if c.logs == nil {
@@ -49,7 +49,7 @@ func (c *Cluster) Group(name string) *Log {
 	c.logs[name] = l
 	c.mu.Unlock()
 	c.update(func(v *service.View) {
-		v.Groups = append(v.Groups, service.Group{Name: name})
+		v.Groups = append(v.Groups, service.Group{Name: name, Members: members})
 		slices.SortFunc(v.Groups, func(a, b service.Group) int { return strings.Compare(a.Name, b.Name) })
 	})
 	return l
@@ -90,9 +90,11 @@ func (c *Cluster) Master(group, broker string) error {
 	}
 	c.update(func(v *service.View) {
 		for i := range v.Groups {
-			if v.Groups[i].Name == group {
-				v.Groups[i].Master = broker
-				v.Groups[i].Epoch = v.Index + 1
+			if g := &v.Groups[i]; g.Name == group {
+				g.Grant.Master = broker
+				if broker != "" {
+					g.Grant.Epoch = v.Index + 1
+				}
 			}
 		}
 	})

@@ -17,7 +17,8 @@ type Replica struct {
 	Broker      string
 	MaxAttempts uint32
 
-	turn uint32
+	turn    uint32
+	overlay *pop.State // while there is no master: what was given out without a record
 }
 
 // begin takes the lock if the replica may act.
@@ -42,24 +43,27 @@ func (r *Replica) Send(ctx context.Context, s service.Send) (uint64, error) {
 
 // Receive implements rmqgrpc.Local.
 func (r *Replica) Receive(ctx context.Context, ask service.Receive) ([]service.Delivery, error) {
-	if err := r.begin(); err != nil {
-		return nil, err
-	}
 	l := r.Log
+	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		if l.master != r.Broker {
-			return nil, fmt.Errorf("replica of %s on %s: %w", l.group, r.Broker, service.ErrNotMaster)
-		}
-		found, plan, err := r.receive(ask)
-		switch {
-		case err != nil:
+		state, err := r.state()
+		if err != nil {
 			return nil, err
-		case plan.Body != nil && len(found) == 0:
+		}
+		found, plan, err := r.receive(state, ask)
+		if err != nil {
+			return nil, err
+		}
+		if plan.Body != nil && r.overlay == nil {
 			l.confirm()
 			l.wake()
-		case len(found) > 0:
+		}
+		switch {
+		case len(found) > 0 && r.overlay == nil:
 			return found, l.commit(ctx)
+		case len(found) > 0:
+			return found, nil
 		}
 		if plan.More || plan.Body != nil {
 			continue
@@ -70,8 +74,28 @@ func (r *Replica) Receive(ctx context.Context, ask service.Receive) ([]service.D
 	}
 }
 
+// state returns what deliveries are planned on: the log's if this is the master. While
+// there is none it is a copy, which is forgotten when there is one again.
+func (r *Replica) state() (*pop.State, error) {
+	l := r.Log
+	switch {
+	case l.master == r.Broker:
+		r.overlay = nil
+		return l.state, nil
+	case l.master != "":
+		r.overlay = nil
+		return nil, fmt.Errorf("replica of %s on %s: %w", l.group, r.Broker, service.ErrNotMaster)
+	case r.overlay == nil:
+		var err error
+		if r.overlay, err = pop.Restore(pop.DefaultLimits(), l.state.AppendSnapshot(nil)); err != nil {
+			return nil, err
+		}
+	}
+	return r.overlay, nil
+}
+
 // receive plans, appends and applies. The lock is held.
-func (r *Replica) receive(ask service.Receive) ([]service.Delivery, pop.Plan, error) {
+func (r *Replica) receive(state *pop.State, ask service.Receive) ([]service.Delivery, pop.Plan, error) {
 	l := r.Log
 	r.turn++
 	now := time.Now().UnixMilli()
@@ -83,14 +107,24 @@ func (r *Replica) receive(ask service.Receive) ([]service.Delivery, pop.Plan, er
 			return pop.Message{Tag: m.Tag, Size: len(m.Body)}, nil
 		},
 	}
-	plan, err := l.state.Receive(request)
+	if r.overlay != nil {
+		request.MaxAttempts = 0 // only a master can move what is dead
+	}
+	plan, err := state.Receive(request)
 	if err != nil {
 		return nil, plan, err
 	}
 	for _, d := range plan.Dead {
 		r.bury(ask.Group, ask.Topic, d.Queue, d.Offset)
 	}
-	if err := l.bodies(plan.Body); err != nil {
+	switch {
+	case plan.Body == nil:
+	case r.overlay != nil:
+		err = state.Apply(plan.Body)
+	default:
+		err = l.bodies(plan.Body)
+	}
+	if err != nil {
 		return nil, plan, err
 	}
 	var found []service.Delivery

@@ -70,7 +70,7 @@ const maxAttempts = 3
 func newBench(t testing.TB, brokers int) *bench {
 	b := &bench{t: t, cluster: &memlog.Cluster{}}
 	for i := range brokers {
-		b.logs = append(b.logs, b.cluster.Group(group(i)))
+		b.logs = append(b.logs, b.cluster.Group(group(i), broker(i)))
 	}
 	b.cluster.Topic("orders", 4)
 	cert := selfSigned(t)
