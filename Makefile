@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints demo test interop sim check mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -
 
 check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
 	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
+
+replicas: ## the same two for brokerd's replicas (REPLICAS_ARGS='-run TestSimulation/wipe -seed 7 -v')
+	go test -count=1 -timeout 6h ./brokerd/replica $(if $(REPLICAS_ARGS),$(REPLICAS_ARGS),-v -runs 20000 -more 1 -states 20000000)
 
 mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
 	$(BUILD) -o $(BIN)/mutants ./test/mutants

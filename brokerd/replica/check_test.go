@@ -153,6 +153,7 @@ func (s *scene) visit(t *testing.T) {
 		s.before(w, do, settle)
 	}
 	w.settings.limit, w.settings.letters = bounds(s.allowed), letters
+	t.Logf("bounds: %d replicas, %d letters under way, %v", len(w.nodes), s.settings.mail, s.allowed)
 	for _, n := range w.nodes {
 		n.queue = nil
 	}

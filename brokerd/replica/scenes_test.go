@@ -67,6 +67,13 @@ func scenes() map[string]*scene {
 			allowed: map[kind]int{send: 1, life: 1, write: 1, lapse: 1, grant: 1, crash: 1, start: 1}},
 		"late answers": {settings: of(3, sync, func(s *settings) { s.letters = true }), before: diverged,
 			allowed: map[kind]int{double: 1, life: 2, tick: 1, send: 1}},
+		"early acknowledgement": {settings: of(3, sync, func(s *settings) { s.letters = true }), before: diverged,
+			allowed: map[kind]int{life: 1, send: 1, lapse: 1, grant: 1}},
+		"older epoch": {settings: of(3, sync, nil), before: lateAppend, allowed: map[kind]int{life: 1, send: 1, lapse: 1, grant: 1}},
+		"forgotten epoch": {settings: of(3, sync, nil), before: forgotten,
+			allowed: map[kind]int{crash: 1, start: 1, life: 1, grant: 1}},
+		"former answer": {settings: of(2, sync, func(s *settings) { s.letters, s.mail = true, 4 }), before: formerAnswer,
+			allowed: map[kind]int{crash: 1, start: 1, life: 1, lapse: 1, grant: 1}},
 		"same epoch": {settings: of(2, sync, func(s *settings) { s.letters = true }),
 			allowed: map[kind]int{write: 1, send: 2, life: 2, crash: 1, start: 1, double: 1, rewind: 1}},
 		"restarts": {settings: of(2, sync, nil), allowed: map[kind]int{write: 1, send: 1, life: 2, crash: 1, start: 1, grant: 2, commit: 1}},
@@ -116,8 +123,78 @@ func diverged(w *world, do func(k kind, i, j int), settle func()) {
 	do(crash, 0, 0)
 	w.mail = nil
 	do(fence, 0, 0)
-	do(grant, 2, 0)
+	do(grant, 2, 1) // without a in the set
 	do(view, 2, 0)
 	do(lead, 2, 0)
 	do(syncLog, 2, 0)
+}
+
+// late: a's records for b are under way when c becomes master.
+func lateAppend(w *world, do func(k kind, i, j int), settle func()) {
+	do(write, 0, 0)
+	do(syncLog, 0, 0)
+	do(send, 0, 1)
+	do(lapse, 0, 0)
+	do(fence, 0, 0)
+	do(grant, 2, 0)
+	do(view, 2, 0)
+	do(shrink, 0, 1) // of a master that is none any more
+	do(lead, 2, 0)
+	do(syncLog, 2, 0)
+	do(shrink, 2, 0)
+	do(commit, len(w.proposals)-1, 0)
+	do(view, 2, 0)
+}
+
+// forgotten: b leads, with c, and has a write acknowledged; a, which led before, has heard
+// nothing of that.
+func forgotten(w *world, do func(k kind, i, j int), settle func()) {
+	talk := func() {
+		do(life, 1, 2)
+		for range 8 {
+			for len(w.mail) > 0 {
+				do(deliver, 0, 0)
+			}
+			if n := w.nodes[2]; n.durable < len(n.log) {
+				do(syncLog, 2, 0)
+			} else if _, ok := w.nodes[1].r.Next("c", 9); ok {
+				do(send, 1, 2)
+			}
+		}
+	}
+	do(lapse, 0, 0)
+	do(fence, 0, 0)
+	do(grant, 1, 0)
+	do(view, 1, 0)
+	do(view, 2, 0)
+	do(lead, 1, 0)
+	do(syncLog, 1, 0)
+	talk()
+	do(shrink, 1, 0)
+	do(commit, len(w.proposals)-1, 0)
+	do(view, 1, 0)
+	do(write, 1, 0)
+	do(syncLog, 1, 0)
+	talk()
+	do(crash, 2, 0)
+}
+
+// formerAnswer: an answer to a process of b's is still under way when that has long gone on.
+func formerAnswer(w *world, do func(k kind, i, j int), settle func()) {
+	w.settings.letters = true
+	do(crash, 1, 0)
+	do(start, 1, 0)
+	do(view, 1, 0)
+	do(life, 0, 1)
+	do(deliver, 0, 0) // to b, which asks
+	do(deliver, 0, 0) // to a, which answers
+	do(double, 0, 0)
+	do(deliver, 1, 0)
+	do(write, 0, 0)
+	do(syncLog, 0, 0)
+	do(send, 0, 1)
+	do(deliver, 1, 0)
+	do(deliver, 1, 0)
+	do(syncLog, 1, 0)
+	do(deliver, 1, 0)
 }

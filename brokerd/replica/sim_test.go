@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	runs   = flag.Int("runs", 1000, "seeded runs of each kind of world")
+	runs   = flag.Int("runs", 400, "seeded runs of each kind of world")
 	replay = flag.Uint64("seed", 0, "run this seed alone")
 	length = flag.Int("length", 400, "moves of a run")
 )
@@ -133,12 +133,12 @@ func simulate(t *testing.T, s *settings, seed uint64, all *reached) {
 			}
 		}
 		if w.trouble != "" {
-			t.Errorf("seed %d, move %d: %s\n%s", seed, len(trace), w.trouble, story(trace))
+			t.Errorf("seed %d, move %d: %s\nreplay with -run %s -seed %d -v\n%s", seed, len(trace), w.trouble, t.Name(), seed, story(trace))
 			return
 		}
 	}
 	if w.heal(); w.trouble != "" {
-		t.Errorf("seed %d, after %d moves: %s\n%s", seed, len(trace), w.trouble, story(trace))
+		t.Errorf("seed %d, after %d moves: %s\nreplay with -run %s -seed %d -v\n%s", seed, len(trace), w.trouble, t.Name(), seed, story(trace))
 		return
 	}
 	if testing.Verbose() && *replay != 0 {

@@ -168,10 +168,12 @@ func newWorld(s *settings) *world {
 	for i := range s.replicas {
 		// All return at first, as nobody knows what their disks had.
 		w.show(w.nodes[i], w.now())
-		w.apply(w.proposals[len(w.proposals)-1].command)
+		for _, p := range w.proposals {
+			w.apply(p.command)
+		}
+		w.proposals = nil
 		w.show(w.nodes[i], w.now())
 	}
-	w.proposals = nil
 	return w
 }
 
