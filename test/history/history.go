@@ -107,8 +107,9 @@ type judge struct {
 	ids          []string // acknowledged, in that order
 	got          map[string]int
 	at           map[place]string
-	last         map[queue]uint64
-	first        map[queue]bool // last is set
+	once         map[place]bool // it had its first delivery
+	last         map[view]uint64
+	first        map[view]bool // last is set
 	acknowledged int64
 }
 
@@ -164,9 +165,13 @@ func (j *judge) delivered(e Event) {
 	if e.Attempt != 1 {
 		return
 	}
-	// First deliveries come in the queue's order, and no place has two.
-	q := queue{h.BrokerGroup, h.Topic, h.Queue}
-	if j.first[q] && h.Offset <= j.last[q] {
+	if j.once[p] {
+		j.wrong("place %d of queue %s/%s/%d was delivered for the first time twice", p.offset, p.group, p.topic, p.queue)
+	}
+	j.once[p] = true
+	// To one consumer first deliveries come in the queue's order.
+	q := view{e.Consumer, h.BrokerGroup, h.Topic, h.Queue}
+	if j.first[q] && h.Offset < j.last[q] {
 		j.wrong("first delivery of place %d of queue %s/%s/%d came after that of place %d", p.offset, p.group, p.topic, p.queue, j.last[q])
 	}
 	j.first[q], j.last[q] = true, h.Offset

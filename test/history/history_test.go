@@ -31,7 +31,7 @@ func TestJudge(t *testing.T) {
 		"lost":                     {[]Event{sent("d"), acked("d")}, "", 1},
 		"another in its place":     {[]Event{sent("d"), got("d", 0, 1, 2)}, "place 1 of queue g/t/0 had message b and has message d", 0},
 		"out of order":             {[]Event{sent("d"), got("d", 0, 5, 1), sent("e"), got("e", 0, 4, 1)}, "first delivery of place 4", 0},
-		"delivered first twice":    {[]Event{got("b", 0, 1, 1)}, "first delivery of place 1", 0},
+		"delivered first twice":    {[]Event{got("b", 0, 1, 1)}, "for the first time twice", 0},
 		"never sent":               {[]Event{got("x", 0, 9, 1)}, "delivered and never sent", 0},
 		"acknowledged, never sent": {[]Event{acked("x"), got("x", 0, 9, 1)}, "acknowledged and never sent", 0},
 		"receipt":                  {[]Event{{Kind: Got, Message: "a", Handle: "?"}}, "cannot be read", 0},

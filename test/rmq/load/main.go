@@ -79,7 +79,7 @@ func run(o options) error {
 		if err != nil {
 			return fmt.Errorf("start consumer %d: %w", i, err)
 		}
-		wg.Go(func() { consume(ctx, c, r) })
+		wg.Go(func() { consume(ctx, i, c, r) })
 	}
 	if err := produce(o, r); err != nil {
 		return err
@@ -157,7 +157,7 @@ func startConsumer(o options) (rmq.SimpleConsumer, error) {
 	return c, c.Start()
 }
 
-func consume(ctx context.Context, c rmq.SimpleConsumer, r *recorder) {
+func consume(ctx context.Context, consumer int, c rmq.SimpleConsumer, r *recorder) {
 	for ctx.Err() == nil {
 		list, err := c.Receive(ctx, 32, invisible)
 		if err != nil {
@@ -165,7 +165,7 @@ func consume(ctx context.Context, c rmq.SimpleConsumer, r *recorder) {
 		}
 		for _, m := range list {
 			id, _, _ := strings.Cut(string(m.GetBody()), " ")
-			r.got(id, m)
+			r.got(id, consumer, m)
 			if c.Ack(context.Background(), m) == nil {
 				r.write(history.Event{Kind: history.Settled, Message: id})
 			}
@@ -249,7 +249,7 @@ func (r *recorder) failed(id string, err error) {
 	r.writeLocked(history.Event{Kind: history.Failed, Message: id, Error: text})
 }
 
-func (r *recorder) got(id string, m *rmq.MessageView) {
+func (r *recorder) got(id string, consumer int, m *rmq.MessageView) {
 	r.nGot.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -258,7 +258,7 @@ func (r *recorder) got(id string, m *rmq.MessageView) {
 	} else {
 		r.early[id] = true
 	}
-	r.writeLocked(history.Event{Kind: history.Got, Message: id, Handle: m.GetReceiptHandle(), Attempt: m.GetDeliveryAttempt()})
+	r.writeLocked(history.Event{Kind: history.Got, Message: id, Handle: m.GetReceiptHandle(), Attempt: m.GetDeliveryAttempt(), Consumer: consumer})
 }
 
 func (r *recorder) missing() int {
