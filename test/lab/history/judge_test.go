@@ -147,6 +147,26 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: %v", name, r)
 		}
 	}
+	// Not wrong: the first delivery of m2 did not arrive, the second came later.
+	late := clean()
+	i, j := find(late, history.Received, "m2"), find(late, history.Received, "m4")
+	late[j].Offset, late[find(late, history.Stored, "m4")].Offset = 2, 2
+	late[i], late[j] = late[j], late[i]
+	late[j].Attempt = 2
+	if r := judge(t, late); len(r.Violations) != 0 {
+		t.Errorf("a later attempt: %v", r)
+	}
+	// Not wrong: m2 was sent before m1 was known to be stored, and both may come first.
+	both := clean()
+	both[1], both[2] = both[2], both[1]
+	both[1].At, both[2].At = both[2].At, both[1].At
+	i, j = find(both, history.Received, "m1"), find(both, history.Received, "m2")
+	both[i].Message, both[j].Message = "m2", "m1"
+	both[find(both, history.Stored, "m1")].Offset, both[find(both, history.Stored, "m2")].Offset = 1, 0
+	both = without(both, find(both, history.Acked, "m1"))
+	if r := judge(t, both); len(r.Violations) != 0 {
+		t.Errorf("sent at the same time: %v", r)
+	}
 	// Not wrong, but counted.
 	again := clean()
 	again = append(again, again[find(again, history.Received, "m1")])
