@@ -16,7 +16,7 @@ const (
 	renewAhead  = 20 * time.Second // before the invisible time ends
 	renewAtMost = 3 * time.Hour    // for one delivery
 	renewAtOnce = 64
-	maxRenewals = 200_000          // beyond it, deliveries are not renewed
+	maxRenewals = 200_000 // beyond it, deliveries are not renewed
 )
 
 // renewals are the deliveries that this broker renews for clients that are alive.
