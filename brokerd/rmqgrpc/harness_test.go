@@ -194,13 +194,13 @@ func (b *bench) ack(at int, messages ...*v2.Message) *v2.AckMessageResponse {
 type scripted struct {
 	rmqgrpc.Local
 	send    func(context.Context, service.Send) (uint64, error)
-	receive func(context.Context, service.Receive) ([]service.Delivery, error)
+	receive func(ctx, waiting context.Context, r service.Receive) ([]service.Delivery, error)
 	delay   func(context.Context, service.Delay) ([]service.Settlement, error)
 }
 
 func (s *scripted) Send(ctx context.Context, m service.Send) (uint64, error) { return s.send(ctx, m) }
-func (s *scripted) Receive(ctx context.Context, r service.Receive) ([]service.Delivery, error) {
-	return s.receive(ctx, r)
+func (s *scripted) Receive(ctx, waiting context.Context, r service.Receive) ([]service.Delivery, error) {
+	return s.receive(ctx, waiting, r)
 }
 func (s *scripted) Delay(ctx context.Context, d service.Delay) ([]service.Settlement, error) {
 	return s.delay(ctx, d)
@@ -215,17 +215,4 @@ func bodies(messages []*v2.Message) string {
 		all = append(all, string(m.GetBody()))
 	}
 	return strings.Join(all, " ")
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if <-tick.C; time.Now().After(deadline) {
-			t.Fatal("waited in vain for ", what)
-		}
-	}
 }

@@ -14,14 +14,15 @@ type Local interface {
 	// acknowledged by the group's rules. Errors are definite or not, see
 	// [service.Definite].
 	Send(ctx context.Context, s service.Send) (offset uint64, err error)
-	// Receive claims messages, waiting until there are some or ctx is done: then there are
-	// none, and no error. Messages that were delivered too often are moved to the group's
-	// dead letter topic on the way. What it returns is confirmed.
+	// Receive claims messages, waiting until there are some or waiting is done: then there
+	// are none, and no error. ctx bounds the whole call, with the confirmation of what was
+	// claimed. Messages that were delivered too often are moved to the group's dead letter
+	// topic on the way. What it returns is confirmed.
 	//
 	// While the group has no master, a replica may deliver what it knows to be confirmed. Such
 	// claims are in its memory alone: the next master knows nothing of them, refuses their
 	// handles, and delivers the messages again.
-	Receive(ctx context.Context, r service.Receive) ([]service.Delivery, error)
+	Receive(ctx, waiting context.Context, r service.Receive) ([]service.Delivery, error)
 	// Ack settles messages; it returns one verdict for each handle, confirmed.
 	Ack(ctx context.Context, handles []pop.Handle) ([]pop.Verdict, error)
 	// Delay moves the time at which messages become visible again.

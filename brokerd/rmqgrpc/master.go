@@ -61,6 +61,10 @@ func (s *Server) once(ctx context.Context, g service.Group, c call) error {
 		return err
 	}
 	defer cancel()
+	// A grant that ended before this call was known to last as long as it would not end it.
+	if now, _ := s.cluster.View().Group(g.Name); now.Grant != g.Grant {
+		return fmt.Errorf("grant of group %s in epoch %d has ended: %w", g.Name, g.Grant.Epoch, service.ErrNotMaster)
+	}
 	master, err := s.peers.dial(inner, b.Address)
 	if err != nil {
 		return err

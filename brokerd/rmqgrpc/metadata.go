@@ -20,6 +20,8 @@ const (
 	forwardedKey = "x-holdfast-group"
 	// keepKey says that a change of the invisible time leaves the receipt handle good.
 	keepKey = "x-holdfast-keep-handle"
+	// waitKey says how many milliseconds a poll that is passed on waits.
+	waitKey = "x-holdfast-wait"
 )
 
 func value(ctx context.Context, key string) string {

@@ -48,6 +48,12 @@ type tenure struct {
 	end   context.CancelFunc
 }
 
+// over tells whether a grant is a later state of the group than the tenure's: the next
+// epoch, or the end of this one. Views are seen in no order.
+func (t *tenure) over(g service.Grant) bool {
+	return g.Epoch > t.grant.Epoch || g.Epoch == t.grant.Epoch && t.grant.Master != "" && g.Master == ""
+}
+
 func newPeers(t *tls.Config) *peers {
 	return &peers{tls: t, conns: map[string]*grpc.ClientConn{}, avoid: map[shunned]time.Time{}, grant: map[string]*tenure{}}
 }
@@ -122,7 +128,7 @@ func (p *peers) during(ctx context.Context, g service.Group) (context.Context, c
 	p.mu.Lock()
 	t := p.grant[g.Name]
 	switch {
-	case t != nil && t.grant.Epoch > g.Grant.Epoch:
+	case t != nil && g.Grant != t.grant && !t.over(g.Grant):
 		p.mu.Unlock()
 		return nil, nil, fmt.Errorf("call master of group %s in epoch %d, which has ended: %w", g.Name, g.Grant.Epoch, service.ErrNotMaster)
 	case t == nil || t.grant != g.Grant:
@@ -151,7 +157,7 @@ func (p *peers) follow(v *service.View, now time.Time) {
 		}
 	}
 	for name, t := range p.grant {
-		if g, _ := v.Group(name); g.Grant != t.grant {
+		if g, _ := v.Group(name); t.over(g.Grant) {
 			t.end()
 			delete(p.grant, name)
 		}

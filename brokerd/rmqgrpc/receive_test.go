@@ -135,6 +135,29 @@ func TestPollWakes(t *testing.T) {
 	}
 }
 
+// A poll at an empty group is answered from another one; a push consumer's is not.
+func TestPollAsksOtherGroups(t *testing.T) {
+	b := newBench(t, nil, nil)
+	b.master(0, "")
+	b.send(0, time.Second, message("a"))
+	push := poll(0, func(r *v2.ReceiveMessageRequest) { r.AutoRenew, r.InvisibleDuration = true, nil })
+	if code, found := b.receive(0, time.Second, push); code != v2.Code_MESSAGE_NOT_FOUND {
+		t.Error("push:", code, bodies(found))
+	}
+	b.master(0, broker(0))
+	for at := range 2 {
+		start := time.Now()
+		code, found := b.receive(at, 5*time.Second, poll(0))
+		if d := time.Since(start); code != v2.Code_OK || d > time.Second {
+			t.Errorf("at broker %d: %v, %s after %v", at, code, bodies(found), d)
+		}
+		if at == 0 {
+			b.master(0, "")
+			time.AfterFunc(500*time.Millisecond, func() { b.send(0, time.Second, message("b")) })
+		}
+	}
+}
+
 // While a group has no master a poll goes on, and the next master answers it; an
 // acknowledgement waits for it too.
 func TestPollSurvivesMasterless(t *testing.T) {
@@ -182,7 +205,7 @@ func TestGivenBack(t *testing.T) {
 	claimed := make(chan struct{})
 	back := make(chan service.Delay, 1)
 	b := newBench(t, &scripted{
-		receive: func(ctx context.Context, _ service.Receive) ([]service.Delivery, error) {
+		receive: func(ctx, _ context.Context, _ service.Receive) ([]service.Delivery, error) {
 			close(claimed)
 			<-ctx.Done()
 			return []service.Delivery{{Handle: pop.Handle{BrokerGroup: group(0), Key: pop.Key{Group: "readers", Topic: "orders"}}, Message: &record.Message{}}}, nil

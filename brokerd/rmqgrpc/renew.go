@@ -6,6 +6,7 @@ import (
 	"time"
 
 	v2 "github.com/apache/rocketmq-clients/golang/v5/protocol/v2"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/metadata"
 
 	"holdfast/brokerd/pop"
@@ -14,7 +15,8 @@ import (
 const (
 	renewAhead  = 20 * time.Second // before the invisible time ends
 	renewAtMost = 3 * time.Hour    // for one delivery
-	maxRenewals = 200_000          // beyond it, deliveries are not renewed
+	renewAtOnce = 64
+	maxRenewals = 200_000 // beyond it, deliveries are not renewed
 )
 
 // renewals are the deliveries that this broker renews for clients that are alive.
@@ -80,9 +82,12 @@ func (s *Server) renew(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			s.clients.sweep(now)
+			var some errgroup.Group
+			some.SetLimit(renewAtOnce)
 			for _, h := range s.renewals.due(now, func(id string) bool { return s.clients.alive(id, now) }) {
-				s.renewOne(ctx, h)
+				some.Go(func() error { s.renewOne(ctx, h); return nil })
 			}
+			some.Wait() // no errors: each is its own
 		}
 	}
 }

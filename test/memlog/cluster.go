@@ -41,7 +41,7 @@ func (c *Cluster) update(change func(v *service.View)) {
 
 // Group adds a broker group with these brokers, and returns its log.
 func (c *Cluster) Group(name string, members ...string) *Log {
-	l := &Log{cluster: c, group: name, queues: map[queue][]message{}, state: pop.New(pop.DefaultLimits()), changed: make(chan struct{})}
+	l := &Log{cluster: c, group: name, queues: map[queue][]message{}, ends: map[queue]uint64{}, state: pop.New(pop.DefaultLimits()), changed: make(chan struct{})}
 	c.mu.Lock()
 	if c.logs == nil {
 		c.logs = make(map[string]*Log)

@@ -24,8 +24,9 @@ type Log struct {
 	confirmed int     // records
 	held      bool    // nothing is confirmed meanwhile
 	queues    map[queue][]message
-	state     *pop.State    // of the log's end
-	changed   chan struct{} // closed when anything above changes
+	ends      map[queue]uint64 // confirmed messages of each
+	state     *pop.State       // of the log's end
+	changed   chan struct{}    // closed when anything above changes
 }
 
 type queue struct {
@@ -41,7 +42,6 @@ type entry struct {
 
 type message struct {
 	record.Message
-	at     int // its record
 	stored int64
 }
 
@@ -81,8 +81,11 @@ func (l *Log) Hold(held bool) {
 
 // confirm confirms all there is. The lock is held.
 func (l *Log) confirm() {
-	if !l.held {
-		l.confirmed = len(l.records)
+	for !l.held && l.confirmed < len(l.records) {
+		if e := l.records[l.confirmed]; e.body == nil {
+			l.ends[e.queue]++
+		}
+		l.confirmed++
 	}
 }
 
@@ -90,7 +93,7 @@ func (l *Log) confirm() {
 func (l *Log) messages(q queue, in ...record.Message) (first uint64) {
 	first = uint64(len(l.queues[q]))
 	for _, m := range in {
-		l.queues[q] = append(l.queues[q], message{m, len(l.records), time.Now().UnixMilli()})
+		l.queues[q] = append(l.queues[q], message{m, time.Now().UnixMilli()})
 		l.records = append(l.records, entry{queue: q})
 	}
 	return first
@@ -151,14 +154,7 @@ func (l *Log) windows(topic string, turn uint32) []pop.Window {
 	var w []pop.Window
 	for i := range n {
 		id := (turn + i) % n
-		end := 0
-		for _, m := range l.queues[queue{topic, id}] {
-			if m.at >= l.confirmed {
-				break
-			}
-			end++
-		}
-		w = append(w, pop.Window{Queue: id, End: uint64(end)})
+		w = append(w, pop.Window{Queue: id, End: l.ends[queue{topic, id}]})
 	}
 	return w
 }

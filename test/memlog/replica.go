@@ -42,7 +42,7 @@ func (r *Replica) Send(ctx context.Context, s service.Send) (uint64, error) {
 }
 
 // Receive implements rmqgrpc.Local.
-func (r *Replica) Receive(ctx context.Context, ask service.Receive) ([]service.Delivery, error) {
+func (r *Replica) Receive(ctx, waiting context.Context, ask service.Receive) ([]service.Delivery, error) {
 	l := r.Log
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *Replica) Receive(ctx context.Context, ask service.Receive) ([]service.D
 		if plan.More || plan.Body != nil {
 			continue
 		}
-		if l.await(ctx, plan.Wake) != nil {
+		if l.await(waiting, plan.Wake) != nil {
 			return nil, nil
 		}
 	}

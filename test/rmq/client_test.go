@@ -105,7 +105,12 @@ func TestPushConsumer(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.GracefulStop() })
+	t.Cleanup(func() {
+		for _, stop := range b.stops {
+			stop() // or the consumer waits until its polls are over
+		}
+		c.GracefulStop()
+	})
 	for i := range 20 {
 		b.send(p, fmt.Sprint("m", i))
 	}
