@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"holdfast/brokerd/commitlog"
 	"holdfast/brokerd/pop"
@@ -34,24 +35,30 @@ type poll struct {
 	request service.Receive
 	wake    int64 // when a message becomes visible again, ms since 1970; 0 = none does
 	done    func([]service.Delivery, error)
-	gone    func() bool // nobody waits for it any more
+	state   atomic.Int32 // open, given up by the client, or claimed for it
 }
 
-// Receive claims messages for a consumer, waiting until there are some or ctx is done:
-// then there are none, and no error. What it returns is confirmed.
-func (b *Broker) Receive(ctx context.Context, r service.Receive) ([]service.Delivery, error) {
+// States of a poll.
+const (
+	pollOpen int32 = iota
+	pollGivenUp
+	pollClaimed
+)
+
+func (p *poll) gone() bool { return p.state.Load() == pollGivenUp }
+
+// Receive claims messages for a consumer, waiting until there are some or waiting is done:
+// then there are none, and no error. ctx bounds the whole call. What it returns is confirmed.
+func (b *Broker) Receive(ctx, waiting context.Context, r service.Receive) ([]service.Delivery, error) {
 	type outcome struct {
 		deliveries []service.Delivery
 		err        error
 	}
 	result := make(chan outcome, 1)
-	p := &poll{
-		request: r, gone: func() bool { return ctx.Err() != nil },
-		done: func(d []service.Delivery, err error) { result <- outcome{d, err} },
-	}
+	p := &poll{request: r, done: func(d []service.Delivery, err error) { result <- outcome{d, err} }}
 	select {
 	case b.tasks <- func(o *owner) { o.polls.try(o, p) }:
-	case <-ctx.Done():
+	case <-waiting.Done():
 		return nil, nil
 	case <-b.running:
 		return nil, service.ErrNotMaster
@@ -59,11 +66,20 @@ func (b *Broker) Receive(ctx context.Context, r service.Receive) ([]service.Deli
 	select {
 	case x := <-result:
 		return x.deliveries, x.err
-	case <-ctx.Done():
-		return nil, nil
+	case <-waiting.Done():
+		if p.state.CompareAndSwap(pollOpen, pollGivenUp) {
+			return nil, nil
+		}
 	case <-b.running:
-		return nil, service.ErrNotMaster
 	}
+	// Claimed, and not confirmed yet.
+	select {
+	case x := <-result:
+		return x.deliveries, x.err
+	case <-ctx.Done():
+	case <-b.running:
+	}
+	return nil, service.ErrUnconfirmed
 }
 
 // polls are the requests that wait, by topic, in the order in which they came.
@@ -153,6 +169,9 @@ func (o *owner) deliver(p *poll) (waits bool, err error) {
 			deliveries, err := look.deliveries(o.config.Group, &q, plan.Deliveries)
 			if err != nil {
 				return false, err
+			}
+			if !p.state.CompareAndSwap(pollOpen, pollClaimed) {
+				return false, nil // nobody waits for it any more
 			}
 			return false, o.append(o.bury(r.Group, look.dead(r.Group, plan.Dead)), plan.Body, func(err error) { p.done(deliveries, err) })
 		}
