@@ -18,17 +18,21 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints load broker-campaign demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## static programs in bin/ (VERSION=v1.2.3 names a release)
-	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/coordctl
+	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/brokerd ./cmd/coordctl
 
 # An agent that can be told to stop itself between a check and an act.
 faultpoints: ## bin/faultpoints/vipagent, for the tests alone
 	$(BUILD) -tags faultpoints -o $(BIN)/faultpoints/ ./cmd/vipagent
+
+# The official RocketMQ client, in a module of its own: its dependencies are not ours.
+load: ## bin/load, which makes load on brokers and judges what it saw
+	$(subst go build,go build -C test/rmq,$(BUILD)) -o $(BIN)/load ./load
 
 demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--list', '--keep')
 	$(BUILD) -o $(BIN)/demo ./test/demo
@@ -39,10 +43,11 @@ PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark nft:nftables
 
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.
-test: build faultpoints ## all tests (a single package: go test ./fsm)
+test: build faultpoints load ## all tests (a single package: go test ./fsm)
 	test/setup.sh $(PEERS)
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	go test -timeout 40m ./test/sim -runs 10000
+	go -C test/rmq test -count=1 -timeout 5m ./...
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/\(out\|sim$$\)')
 
 interop: build ## vipagent beside Keepalived and FRR, at length, and Keepalived in its place as a control
@@ -72,6 +77,9 @@ campaign: build faultpoints ## every attack on a holder, the long ones too (STOP
 	HOLDFAST_CAMPAIGN=1 HOLDFAST_STOPS=$(STOPS) HOLDFAST_MINUTES=$(MINUTES) HOLDFAST_PRECISION=$(RUNS) \
 		$(CAMPAIGN) -run 'Campaign|Killed|Frozen|PowerOff|Partition|Packets|Stopped|Precision|Random'
 
+broker-campaign: build load ## every fault on a broker group, by chance, for MINUTES=5 (SEED=7 replays one)
+	HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 3h ./test/brokers -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
 precision: build ## last packet against the kernel's deadline (RUNS=200)
 	HOLDFAST_PRECISION=$(RUNS) $(CAMPAIGN) -run Precision
 
@@ -85,7 +93,9 @@ lint: $(TOOLS)/staticcheck ## formatting, go vet, staticcheck, go.mod
 		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(TOOLS)/staticcheck ./...
+	cd test/rmq && go vet ./... && $(TOOLS)/staticcheck ./...
 	go mod tidy -diff
+	go -C test/rmq mod tidy -diff
 	go -C tools mod tidy -diff
 
 fuzz: ## every fuzz target for FUZZTIME

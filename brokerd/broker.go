@@ -162,14 +162,19 @@ func (b *Broker) Run(ctx context.Context) error {
 			failed <- fmt.Errorf("write log: %w", err)
 		}
 	})
-	wg.Go(func() { b.watchdog(work, failed) })
+	hung := make(chan error, 1)
+	wg.Go(func() { b.watchdog(work, hung) })
 	wg.Go(func() { b.report(work) })
 	o := newOwner(b, work)
-	err := o.run(ctx, failed)
-	stop()
-	if errors.Is(err, ErrStuck) {
+	ended := make(chan error, 1)
+	go func() { ended <- o.run(ctx, failed) }()
+	var err error
+	select {
+	case err = <-ended:
+	case err := <-hung:
 		return err // nothing that touches the disk comes back: the process has to end
 	}
+	stop()
 	wg.Wait()
 	b.keeper.opening.Wait()
 	return errors.Join(err, b.disk.close())
@@ -177,11 +182,11 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // stuck is how long the owner's turn may take. A disk that takes longer must not keep
 // the lease.
-const stuck = 5 * time.Second
+const stuck = 3 * time.Second
 
 // watchdog fails the broker when the owner's turn does not end. It stands for the
 // owner, which cannot say so itself.
-func (b *Broker) watchdog(ctx context.Context, failed chan<- error) {
+func (b *Broker) watchdog(ctx context.Context, hung chan<- error) {
 	tick := time.NewTicker(stuck / 10)
 	defer tick.Stop()
 	for {
@@ -191,7 +196,7 @@ func (b *Broker) watchdog(ctx context.Context, failed chan<- error) {
 		case <-tick.C:
 		}
 		if began := lease.Time(b.turning.Load()); began != 0 && b.edges.Clock.Now().Sub(began) > stuck {
-			failed <- fmt.Errorf("%w for %v", ErrStuck, stuck)
+			hung <- fmt.Errorf("%w for %v", ErrStuck, stuck)
 			return
 		}
 	}

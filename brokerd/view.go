@@ -122,5 +122,32 @@ func (o *owner) view(v *pb.View) error {
 		delete(o.peers, o.config.Name)
 		o.edges.Peers.SetPeers(o.peers)
 	}
-	return o.look(s)
+	if err := o.look(s); err != nil {
+		return err
+	}
+	return o.part(s)
+}
+
+// part takes members out of the in-sync set whose sessions have ended: the quorum has made
+// sure that they do not run, and writes need not wait until they count as slow. Where the
+// set would become too small for writes they stay: one of them may have to be the next
+// master.
+func (o *owner) part(s standing) error {
+	if o.replica == nil || o.replica.Leads() == 0 || o.replica.Leads() != s.record.Epoch {
+		return nil
+	}
+	left, need := len(s.record.InSync), 1
+	if s.record.Settings.Mode == group.Sync {
+		need = s.record.Settings.MinInSync
+	}
+	for _, id := range s.record.InSync {
+		if _, there := o.peers[id]; there || id == o.config.Name || left <= need {
+			continue
+		}
+		left--
+		if err := o.perform(o.replica.Remove(id), nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }

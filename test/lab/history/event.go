@@ -61,17 +61,22 @@ func (w *Writer) Write(e Event) error {
 // Read judges a history that a Writer has written.
 func Read(r io.Reader) (*Judge, error) {
 	j := NewJudge()
+	return j, Each(r, j.Add)
+}
+
+// Each reads a history event by event.
+func Each(r io.Reader, f func(Event)) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
 		var e Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("read history: line %d: %w", n, err)
+			return fmt.Errorf("read history: line %d: %w", n, err)
 		}
-		j.Add(e)
+		f(e)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
+		return fmt.Errorf("read history: %w", err)
 	}
-	return j, nil
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	golang "github.com/apache/rocketmq-clients/golang/v5"
+
 	"holdfast/test/lab/history"
 	"holdfast/test/rmq/recorder"
 )
@@ -30,6 +32,7 @@ func main() {
 	flag.DurationVar(&o.Invisible, "invisible", 20*time.Second, "invisible time of what is received")
 	file := flag.String("history", "history.jsonl", "file for the history")
 	only := flag.Bool("judge", false, "only judge the file")
+	flag.BoolVar(&golang.EnableSsl, "tls", false, "speak TLS")
 	flag.Parse()
 	if err := run(o, *file, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -61,8 +64,12 @@ func run(o recorder.Options, file string, only bool) error {
 }
 
 func record(o recorder.Options, file string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	// SIGINT ends the sending; what is missing is still waited for.
+	until, enough := signal.NotifyContext(ctx, os.Interrupt)
+	defer enough()
+	o.Until = until
 	f, err := os.Create(file)
 	if err != nil {
 		return err

@@ -23,14 +23,15 @@ import (
 type Options struct {
 	Endpoint  string // host:port;host:port
 	Topic     string
-	Consumers string        // consumer group
-	Producers int           // each sends one message after the other
-	Readers   int           // simple consumers
-	Size      int           // bytes of a body, at least
-	Every     time.Duration // between a producer's sends; 0: as fast as they are stored
-	For       time.Duration // how long producers send
-	Drain     time.Duration // how long readers wait for what is missing after that, at most
-	Invisible time.Duration // of what readers receive
+	Consumers string          // consumer group
+	Producers int             // each sends one message after the other
+	Readers   int             // simple consumers
+	Size      int             // bytes of a body, at least
+	Every     time.Duration   // between a producer's sends; 0: as fast as they are stored
+	For       time.Duration   // how long producers send
+	Drain     time.Duration   // how long readers wait for what is missing after that, at most
+	Invisible time.Duration   // of what readers receive
+	Until     context.Context // ends the sending before its time; nil: nothing does
 }
 
 // Run does it, and writes the history. Only one runs at a time in a process. It ends early
@@ -49,6 +50,9 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	ready.Wait()
 	limited, cancel := context.WithTimeout(ctx, o.For)
 	defer cancel()
+	if o.Until != nil {
+		defer context.AfterFunc(o.Until, cancel)()
+	}
 	sending, limited := errgroup.WithContext(limited)
 	for i := range o.Producers {
 		sending.Go(func() error { return r.produce(limited, fmt.Sprint("p", i)) })
