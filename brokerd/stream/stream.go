@@ -198,30 +198,25 @@ func (s *Streams) send(ctx context.Context, name string, w *way) error {
 	if err != nil {
 		return err
 	}
+	// Nothing is ever received; but the end of the stream is, also while nothing is sent.
+	ended := make(chan error, 1)
+	go func() { ended <- stream.RecvMsg(&pb.Receipt{}) }()
 	greeting := &pb.Greeting{Group: s.config.Group, From: s.config.Self, To: name, Boot: s.config.Boot}
-	if err := stream.Send(&pb.Parcel{Greeting: greeting}); err != nil {
-		return broken(stream, err)
+	if stream.Send(&pb.Parcel{Greeting: greeting}) != nil {
+		return <-ended // Send itself does not say why
 	}
 	for {
 		for _, p := range w.take() {
-			if err := stream.Send(p); err != nil {
-				return broken(stream, err)
+			if stream.Send(p) != nil {
+				return <-ended
 			}
 		}
 		select {
 		case <-w.arrived:
-		case <-stream.Context().Done():
-			return broken(stream, stream.Context().Err())
+		case err := <-ended:
+			return err
 		}
 	}
-}
-
-// broken returns why the other side has ended a stream: Send itself does not say it.
-func broken(stream grpc.ClientStreamingClient[pb.Parcel, pb.Receipt], err error) error {
-	if _, told := stream.CloseAndRecv(); told != nil {
-		return told
-	}
-	return err
 }
 
 // Deliver takes in the stream of another broker; gRPC calls it.
