@@ -18,7 +18,7 @@ FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints load broker-campaign demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints load broker-campaign bench-broker demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,10 @@ campaign: build faultpoints ## every attack on a holder, the long ones too (STOP
 
 broker-campaign: build load ## every fault on a broker group, by chance, for MINUTES=5 (SEED=7 replays one)
 	HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 3h ./test/brokers -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
+bench-broker: build load ## brokers on this machine's disk, the log alone, and the disk (BENCH=mode=sync/flush=sync)
+	HOLDFAST_BIN=$(BIN) go test -run '^$$' -bench 'Broker/$(BENCH)' -benchtime 1x -timeout 1h ./test/brokers
+	go test -run '^$$' -bench . -benchtime 2s ./brokerd/commitlog
 
 precision: build ## last packet against the kernel's deadline (RUNS=200)
 	HOLDFAST_PRECISION=$(RUNS) $(CAMPAIGN) -run Precision

@@ -67,7 +67,7 @@ func (times stored) gap(from, to time.Time) time.Duration {
 func TestFaults(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	s := newStage(ctx, t, "commitlog: {segment: 4MiB}\n", "--min-in-sync", "2")
+	s := newStage(ctx, t, "", "commitlog: {segment: 4MiB}\n", "--min-in-sync", "2")
 	all := strikes()
 	l := s.start(4*time.Minute, "-producers", "4", "-readers", "2", "-every", "2ms")
 	type struck struct {
@@ -119,7 +119,7 @@ func TestRandom(t *testing.T) {
 	}
 	t.Logf("seed %d", *seed)
 	chance := rand.New(rand.NewPCG(*seed, 0))
-	s := newStage(ctx, t, "commitlog: {segment: 4MiB}\n", "--min-in-sync", "2")
+	s := newStage(ctx, t, "", "commitlog: {segment: 4MiB}\n", "--min-in-sync", "2")
 	l := s.start(length+time.Hour, "-producers", "4", "-readers", "2", "-every", "5ms")
 	all := strikes()
 	began, steps := time.Now(), 0

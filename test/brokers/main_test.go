@@ -36,7 +36,7 @@ func runTests(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -45,13 +45,14 @@ func check(t *testing.T, err error) {
 
 // stage is a group of three brokers on three hosts with coordinators, and a client.
 type stage struct {
-	t       *testing.T
+	t       testing.TB
 	cluster *lab.Cluster
 	client  *lab.Host
 }
 
 // newStage starts one; lines go into each brokerd.yaml, put into "coordctl broker put".
-func newStage(ctx context.Context, t *testing.T, lines string, put ...string) *stage {
+// data is where the logs are, "" = in memory.
+func newStage(ctx context.Context, t testing.TB, data, lines string, put ...string) *stage {
 	t.Helper()
 	layout := lab.Standard()
 	layout.Dir = t.TempDir()
@@ -67,7 +68,7 @@ func newStage(ctx context.Context, t *testing.T, lines string, put ...string) *s
 	})
 	s.cluster = n.NewCluster(lab.ClusterConfig{
 		Bin: os.Getenv(lab.BinVariable), TTL: time.Second, Agents: []*lab.Host{},
-		Brokers: lab.BrokerConfig{Hosts: n.Hosts, Group: groupName, Lines: lines},
+		Brokers: lab.BrokerConfig{Hosts: n.Hosts, Group: groupName, Lines: lines, Data: data},
 	})
 	check(t, s.cluster.Start(ctx))
 	args := []string{"broker", "put", groupName}

@@ -21,7 +21,7 @@ func (s *stage) same(ctx context.Context) {
 	for i, h := range s.cluster.Network.Hosts {
 		p, _ := s.cluster.Broker(h)
 		check(s.t, p.Stop(ctx))
-		sums, err := checksums(h.BrokerDir())
+		sums, err := checksums(s.cluster.BrokerDir(h))
 		if err != nil {
 			s.t.Fatalf("read the log of %s: %v", h.Name, err)
 		}

@@ -62,7 +62,7 @@ func (s *stage) replace(ctx context.Context, h *lab.Host) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return errors.Join(err, os.RemoveAll(h.BrokerDir()))
+	return errors.Join(err, os.RemoveAll(s.cluster.BrokerDir(h)))
 }
 
 // strike does it, lets it stay, repairs everything and waits until all members are in

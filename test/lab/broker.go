@@ -11,6 +11,7 @@ type BrokerConfig struct {
 	Hosts []*Host // where a broker runs
 	Group string  // that all of them are members of
 	Lines string  // more lines for each brokerd.yaml
+	Data  string  // directory of the brokers' data, on a real disk; "": each host's own, in memory
 }
 
 // broker is the broker of a host.
@@ -31,7 +32,7 @@ gossip:
   keys: [%q]
 log: {level: %s}
 tls: off
-%s`, h.Name, c.config.Brokers.Group, h.BrokerDir(), h.IPv4.Addr(), c.seeds(), c.key, c.config.Log, c.config.Brokers.Lines)
+%s`, h.Name, c.config.Brokers.Group, c.BrokerDir(h), h.IPv4.Addr(), c.seeds(), c.key, c.config.Log, c.config.Brokers.Lines)
 	if c.config.TTL != 0 {
 		text += fmt.Sprintf("ttl: %s\n", c.config.TTL)
 	}
@@ -50,7 +51,12 @@ tls: off
 }
 
 // BrokerDir is the data directory of the host's broker.
-func (h *Host) BrokerDir() string { return filepath.Join(h.Disk, "broker") }
+func (c *Cluster) BrokerDir(h *Host) string {
+	if data := c.config.Brokers.Data; data != "" {
+		return filepath.Join(data, h.Name)
+	}
+	return filepath.Join(h.Disk, "broker")
+}
 
 // Broker returns the host's latest broker process, or nil, and what lies under its fsync.
 func (c *Cluster) Broker(h *Host) (*Process, *Disk) {
