@@ -206,6 +206,9 @@ func (o *owner) tick() error {
 		return err
 	}
 	o.polls.due(o, o.edges.Clock.Wall())
+	if o.loss = (replica.Loss{}); o.replica.Leads() != 0 {
+		o.loss = o.replica.Loss(nil)
+	}
 	return nil
 }
 
