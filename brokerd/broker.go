@@ -11,7 +11,6 @@ import (
 
 	"holdfast/brokerd/commitlog"
 	"holdfast/brokerd/pop"
-	"holdfast/coordinator/lease"
 	"holdfast/coordinator/renew"
 )
 
@@ -182,25 +181,30 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // stuck is how long the owner's turn may take. A disk that takes longer must not keep
 // the lease.
-const stuck = 3 * time.Second
+const (
+	stuck      = 3 * time.Second
+	stuckTicks = 10 // of the watchdog
+)
 
 // watchdog fails the broker when the owner's turn does not end. It stands for the
-// owner, which cannot say so itself.
+// owner, which cannot say so itself. It counts its own ticks: a process that was stopped
+// has had none.
 func (b *Broker) watchdog(ctx context.Context, hung chan<- error) {
-	tick := time.NewTicker(stuck / 10)
+	tick := time.NewTicker(stuck / stuckTicks)
 	defer tick.Stop()
-	for {
+	for seen, n := int64(0), 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if began := lease.Time(b.turning.Load()); began != 0 && b.edges.Clock.Now().Sub(began) > stuck {
+		began := b.turning.Load()
+		if began == 0 || began != seen {
+			seen, n = began, 0
+		}
+		if n >= stuckTicks {
 			hung <- fmt.Errorf("%w for %v", ErrStuck, stuck)
 			return
 		}
 	}
 }
-
-// Cluster is the cluster as this broker knows it, for the endpoints of clients.
-func (b *Broker) Cluster() *Cluster { return b.cluster }

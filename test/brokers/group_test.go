@@ -47,10 +47,16 @@ func (s *stage) group(ctx context.Context) (*pb.GroupStatus, error) {
 	return nil, fmt.Errorf("no group %s", groupName)
 }
 
-// rest waits until the group serves and all its members are in sync.
+// rest waits until the group serves and all its members are in sync. Meanwhile it does
+// what a supervisor does: a broker that has ended is started again.
 func (s *stage) rest(ctx context.Context) {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	check(s.t, lab.Poll(ctx, 100*time.Millisecond, func() error {
+		if err := s.supervise(); err != nil {
+			return err
+		}
 		g, err := s.group(ctx)
 		if err != nil {
 			return err
@@ -60,6 +66,17 @@ func (s *stage) rest(ctx context.Context) {
 		}
 		return nil
 	}))
+}
+
+func (s *stage) supervise() error {
+	for _, h := range s.cluster.Network.Hosts {
+		if p, _ := s.cluster.Broker(h); !p.Running() {
+			if _, err := s.cluster.StartBroker(h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // master is the host of the group's master.
