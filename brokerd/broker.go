@@ -208,3 +208,6 @@ func (b *Broker) watchdog(ctx context.Context, hung chan<- error) {
 		}
 	}
 }
+
+// Cluster is the cluster as this broker knows it, for the endpoints of clients.
+func (b *Broker) Cluster() *Cluster { return b.cluster }
