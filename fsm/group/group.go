@@ -89,7 +89,8 @@ var (
 )
 
 // New returns the state of a group that the entry at an index creates. All its members
-// are in the set, as nothing was acknowledged yet. Of the members id and priority count.
+// are in the set, as nothing was acknowledged yet. Boot is of a process that is there
+// already, 0 if none is: it owes no return.
 func New(index uint64, members []Member, s Settings) (Group, error) {
 	if err := s.Check(len(members)); err != nil {
 		return Group{}, err
@@ -99,7 +100,7 @@ func New(index uint64, members []Member, s Settings) (Group, error) {
 		if _, ok := g.Member(m.ID); ok || m.ID == "" {
 			return Group{}, fmt.Errorf("add member %q: named twice or without a name: %w", m.ID, ErrMember)
 		}
-		g.Members = append(g.Members, Member{ID: m.ID, Priority: m.Priority, Incarnation: index})
+		g.Members = append(g.Members, Member{ID: m.ID, Priority: m.Priority, Incarnation: index, Boot: m.Boot})
 		g.InSync = append(g.InSync, m.ID)
 	}
 	g.sort()
