@@ -60,8 +60,8 @@ sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -
 check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
 	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
 
-replicas: ## the same two for brokerd's replicas (REPLICAS_ARGS='-run TestSimulation/wipe -seed 7 -v')
-	go test -count=1 -timeout 6h ./brokerd/replica $(if $(REPLICAS_ARGS),$(REPLICAS_ARGS),-v -runs 20000 -more 1 -states 20000000)
+replicas: ## the simulator of brokerd's replicas at length, and their checker (REPLICAS_ARGS='-run TestSimulation/wipe -seed 7 -v')
+	go test -count=1 -timeout 6h ./brokerd/replica $(if $(REPLICAS_ARGS),$(REPLICAS_ARGS),-v -runs 20000)
 
 mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
 	$(BUILD) -o $(BIN)/mutants ./test/mutants
