@@ -148,6 +148,7 @@ func TestImportedMigration(t *testing.T) {
 	check(t, err)
 
 	known(ctx, t, c, setName)
+	began := lab.Now()
 	lost := migrate(ctx, t, c, "observe", setName)
 	check(t, backup.Stop(ctx))
 	lost += migrate(ctx, t, c, "join", setName)
@@ -171,8 +172,9 @@ func TestImportedMigration(t *testing.T) {
 	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, second.Name) })
 	active = startKeepalived(t, first, 150)
 	eventually(ctx, t, 10*time.Second, func() error { return heldBy(r, first.Name) })
-	if lost > 200 {
-		t.Errorf("the tool counts %.0f ms without an answer over all steps", lost)
+	// What the machine held itself up is nobody's loss.
+	if stall := r.Stall(began, lab.Now()).Sum; lost > 200+float64(stall.Microseconds())/1000 {
+		t.Errorf("the tool counts %.0f ms without an answer over all steps, stall %v", lost, stall)
 	}
 	t.Logf("total lost by the tool's word: %.0f ms", lost)
 	check(t, backup.Stop(ctx))
