@@ -13,36 +13,41 @@ VERSION  ?=
 LDFLAGS  := -s -w $(if $(VERSION),-X holdfast/cmd/internal/daemon.version=$(VERSION))
 BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)'
 
-PROTO     := coordinator/api/holdfastpb
+PROTOS    := coordinator/api/holdfastpb/holdfast.proto brokerd/stream/streampb/stream.proto
 FUZZTIME  ?= 10s
 GOSOURCES := find . -name '*.go' -not -path './bin/*' -not -path './test/out/*'
 
 .DEFAULT_GOAL := help
-.PHONY: help build faultpoints demo test interop sim check mutants campaign precision bench lint fuzz race proto proto-check clean
+.PHONY: help build faultpoints load broker-campaign bench-broker demo test interop sim check replicas mutants campaign precision bench lint fuzz race proto proto-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## static programs in bin/ (VERSION=v1.2.3 names a release)
-	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/coordctl
+	$(BUILD) -o $(BIN)/ ./cmd/coordinator ./cmd/vipagent ./cmd/brokerd ./cmd/coordctl
 
 # An agent that can be told to stop itself between a check and an act.
 faultpoints: ## bin/faultpoints/vipagent, for the tests alone
 	$(BUILD) -tags faultpoints -o $(BIN)/faultpoints/ ./cmd/vipagent
 
+# The official RocketMQ client, in a module of its own: its dependencies are not ours.
+load: ## bin/load, which makes load on brokers and judges what it saw
+	$(subst go build,go build -C test/rmq,$(BUILD)) -o $(BIN)/load ./load
+
 demo: build ## a cluster on this machine, broken in several ways (DEMO_ARGS='--list', '--keep')
 	$(BUILD) -o $(BIN)/demo ./test/demo
 	$(BIN)/demo $(DEMO_ARGS)
 
-# Foreign VRRP speakers that vipagent is tested beside, and what checks its packets.
-PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark
+# Foreign VRRP speakers that vipagent is tested beside, and what checks its packets and rules.
+PEERS := keepalived:keepalived /usr/lib/frr/vrrpd:frr tshark:tshark nft:nftables
 
 # What runs the programs, measures time or needs the network of the lab runs alone,
 # last, and never from the cache: the cache does not know the programs that it runs.
-test: build faultpoints ## all tests (a single package: go test ./fsm)
+test: build faultpoints load ## all tests (a single package: go test ./fsm)
 	test/setup.sh $(PEERS)
 	go test -timeout 10m $$(go list ./... | grep -v '^holdfast/test\(/\|$$\)' | grep -v '^holdfast/cmd/coordctl$$')
 	go test -timeout 40m ./test/sim -runs 10000
+	go -C test/rmq test -count=1 -timeout 5m ./...
 	HOLDFAST_BIN=$(BIN) go test -count=1 -p 1 -timeout 15m ./cmd/coordctl $$(go list ./test/... | grep -v '^holdfast/test/\(out\|sim$$\)')
 
 interop: build ## vipagent beside Keepalived and FRR, at length, and Keepalived in its place as a control
@@ -54,6 +59,9 @@ sim: ## the simulator at length: 10,000 seeds of 10 minutes (SIM_ARGS='-seed 7 -
 
 check: ## the exhaustive checker within larger bounds (CHECK_ARGS='-config rebind')
 	go test -count=1 -timeout 6h ./test/sim -run TestCheck -v -more 1 -most 60000000 $(CHECK_ARGS)
+
+replicas: ## the same two for brokerd's replicas (REPLICAS_ARGS='-run TestSimulation/wipe -seed 7 -v')
+	go test -count=1 -timeout 6h ./brokerd/replica $(if $(REPLICAS_ARGS),$(REPLICAS_ARGS),-v -runs 20000 -more 1 -states 20000000)
 
 mutants: ## plants faults, one after the other, and shows which check finds each (MUTANTS_ARGS='-only fsm', '-all')
 	$(BUILD) -o $(BIN)/mutants ./test/mutants
@@ -69,6 +77,13 @@ campaign: build faultpoints ## every attack on a holder, the long ones too (STOP
 	HOLDFAST_CAMPAIGN=1 HOLDFAST_STOPS=$(STOPS) HOLDFAST_MINUTES=$(MINUTES) HOLDFAST_PRECISION=$(RUNS) \
 		$(CAMPAIGN) -run 'Campaign|Killed|Frozen|PowerOff|Partition|Packets|Stopped|Precision|Random'
 
+broker-campaign: build load ## every fault on a broker group, by chance, for MINUTES=5 (SEED=7 replays one)
+	HOLDFAST_BIN=$(BIN) go test -count=1 -v -timeout 3h ./test/brokers -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
+bench-broker: build load ## brokers on this machine's disk, the log alone, and the disk (BENCH=mode=sync/flush=sync)
+	HOLDFAST_BIN=$(BIN) go test -run '^$$' -bench 'Broker/$(BENCH)' -benchtime 1x -timeout 1h ./test/brokers
+	go test -run '^$$' -bench . -benchtime 2s ./brokerd/commitlog
+
 precision: build ## last packet against the kernel's deadline (RUNS=200)
 	HOLDFAST_PRECISION=$(RUNS) $(CAMPAIGN) -run Precision
 
@@ -82,7 +97,9 @@ lint: $(TOOLS)/staticcheck ## formatting, go vet, staticcheck, go.mod
 		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(TOOLS)/staticcheck ./...
+	cd test/rmq && go vet ./... && $(TOOLS)/staticcheck ./...
 	go mod tidy -diff
+	go -C test/rmq mod tidy -diff
 	go -C tools mod tidy -diff
 
 fuzz: ## every fuzz target for FUZZTIME
@@ -106,20 +123,21 @@ $(TOOLS)/protoc-gen-go: tools/go.mod
 $(TOOLS)/protoc-gen-go-grpc: tools/go.mod
 	go build -C tools -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
-# $(call protoc,DIR) generates the code of holdfast.proto into DIR.
-protoc = protoc -I $(PROTO) \
-	--plugin=$(TOOLS)/protoc-gen-go --go_out=$(1) --go_opt=paths=source_relative \
-	--plugin=$(TOOLS)/protoc-gen-go-grpc --go-grpc_out=$(1) --go-grpc_opt=paths=source_relative \
-	holdfast.proto
+# $(call protoc,FILE,DIR) generates the code of one .proto file into DIR.
+protoc = protoc -I $(dir $(1)) \
+	--plugin=$(TOOLS)/protoc-gen-go --go_out=$(2) --go_opt=paths=source_relative \
+	--plugin=$(TOOLS)/protoc-gen-go-grpc --go-grpc_out=$(2) --go-grpc_opt=paths=source_relative \
+	$(notdir $(1))
 
-proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the code of holdfast.proto
-	$(call protoc,$(PROTO))
+proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the code of the .proto files
+	$(foreach f,$(PROTOS),$(call protoc,$(f),$(dir $(f))) &&) true
 
 # The comment that names the version of protoc may differ.
-proto-check: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## the generated code is that of holdfast.proto
+proto-check: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## the generated code is that of the .proto files
 	@command -v protoc >/dev/null || { echo "proto-check needs protoc: test/setup.sh protoc:protobuf-compiler"; exit 1; }
-	@dir=$$(mktemp -d) && trap 'rm -r $$dir' EXIT && $(call protoc,$$dir) && \
-		for f in $$dir/*.go; do diff -u -I '^//.*protoc  *v' $(PROTO)/$${f##*/} $$f || { echo "run make proto"; exit 1; }; done
+	@dir=$$(mktemp -d) && trap 'rm -r $$dir' EXIT && \
+		$(foreach f,$(PROTOS),mkdir -p $$dir/$(dir $(f)) && $(call protoc,$(f),$$dir/$(dir $(f))) &&) true && \
+		for f in $$(cd $$dir && find . -name '*.go'); do diff -u -I '^//.*protoc  *v' $$f $$dir/$$f || { echo "run make proto"; exit 1; }; done
 
 clean: ## remove what was built
 	rm -rf $(BIN) test/out

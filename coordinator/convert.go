@@ -131,6 +131,7 @@ func eventToPB(ch fsm.Change) *pb.Event {
 	return &pb.Event{
 		Index: ch.Index, AtUnixNs: ch.At, Actor: ch.Actor, Kind: ch.Kind, Set: ch.Set, Host: ch.Host,
 		Session: uint64(ch.Session), Epoch: uint64(ch.Epoch), Cause: ch.Cause,
+		Group: ch.Group, Topic: ch.Topic, Broker: ch.Broker,
 	}
 }
 

@@ -140,9 +140,10 @@ type Coordinator struct {
 	mu    sync.RWMutex // guards state
 	state *fsm.State
 
-	voterMu sync.Mutex // guards ledger and told
+	voterMu sync.Mutex // guards ledger, told and reports
 	ledger  *ledger.Ledger
 	told    map[fsm.SessionID]told // what agents say, for people
+	reports reports                // what brokers say of their replicas
 
 	changed atomic.Pointer[chan struct{}] // closed and replaced at each change: broadcast
 	nudge   chan struct{}                 // wakes the leader's loop
@@ -166,9 +167,10 @@ func New(cfg Config) *Coordinator {
 			Name: cfg.Name, Params: cfg.Params, Start: now,
 			LongestTTL: cfg.Store.LongestTTL(), Marks: cfg.Store.Marks(),
 		}),
-		told:  make(map[fsm.SessionID]told),
-		nudge: make(chan struct{}, 1),
-		seen:  schedule.NewTracker(),
+		told:    make(map[fsm.SessionID]told),
+		reports: make(reports),
+		nudge:   make(chan struct{}, 1),
+		seen:    schedule.NewTracker(),
 	}
 	ch := make(chan struct{})
 	c.changed.Store(&ch)

@@ -167,7 +167,7 @@ func (c *Coordinator) silent(now lease.Time) (ids []uint64, wait time.Duration) 
 }
 
 // scheduleOnce proposes what the scheduler wants now, and says after how long
-// a preempt delay ends.
+// a delay ends.
 func (c *Coordinator) scheduleOnce(ctx context.Context) time.Duration {
 	c.mu.RLock()
 	c.schedMu.Lock()
@@ -199,6 +199,8 @@ func (c *Coordinator) scheduleInput(st *fsm.State, seen *schedule.Tracker) sched
 		Live:  func(id fsm.SessionID) bool { return c.live(now, id) },
 		Now:   time.Duration(now),
 		Seen:  seen,
+
+		Replica: c.replica(st),
 	}
 }
 

@@ -99,6 +99,11 @@ func (c *Coordinator) meet() {
 			delete(c.told, id)
 		}
 	}
+	for id := range c.reports {
+		if _, open := c.state.Session(id); !open {
+			delete(c.reports, id)
+		}
+	}
 }
 
 // keepHouse makes durable what follows from applied entries: it raises the

@@ -117,9 +117,15 @@ type holder struct {
 
 func (q *quorum) open(host string) *holder {
 	q.t.Helper()
+	return q.openAs(host, nil)
+}
+
+// openAs opens a session of a broker, or with nil of an agent.
+func (q *quorum) openAs(host string, broker *pb.Broker) *holder {
+	q.t.Helper()
 	h := &holder{q: q, host: host}
 	copy(h.secret[:], host+" has a secret of thirty-two bytes")
-	reply, err := q.node().Open(q.ctx, &pb.OpenRequest{Host: host, TtlMs: 1000, Secret: h.secret[:]})
+	reply, err := q.node().Open(q.ctx, &pb.OpenRequest{Host: host, TtlMs: 1000, Secret: h.secret[:], Broker: broker})
 	if err != nil {
 		q.t.Fatal(err)
 	}

@@ -20,7 +20,12 @@ func (c *Coordinator) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenRepl
 	if n := copy(op.Secret[:], r.Secret); n != len(op.Secret) || n != len(r.Secret) {
 		return nil, &fsm.Refusal{Code: fsm.CodeInvalid, Message: fmt.Sprintf("secret must be %d bytes, got %d", len(op.Secret), len(r.Secret))}
 	}
-	res, err := c.proposeEntry(ctx, fsm.Entry{Actor: "agent/" + r.Host, Ops: []fsm.Op{op}})
+	actor := "agent/" + r.Host
+	if b := r.GetBroker(); b != nil {
+		op.Broker = &fsm.Broker{Name: b.GetName(), Client: b.GetClient(), Replication: b.GetReplication()}
+		actor = "broker/" + b.GetName()
+	}
+	res, err := c.proposeEntry(ctx, fsm.Entry{Actor: actor, Ops: []fsm.Op{op}})
 	if err == nil {
 		err = res.Err()
 	}
@@ -155,11 +160,14 @@ func conditionOps(id fsm.SessionID, conditions []*pb.Condition) []fsm.Op {
 	return ops
 }
 
-// actor names the author of an agent's command in the audit ring.
+// actor names the author of an agent's or a broker's command in the audit ring.
 func (c *Coordinator) actor(id fsm.SessionID) string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if s, ok := c.state.Session(id); ok {
+		if s.Broker != nil {
+			return "broker/" + s.Broker.Name
+		}
 		return "agent/" + s.Host
 	}
 	return fmt.Sprintf("session %d", id)

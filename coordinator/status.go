@@ -33,6 +33,10 @@ func (c *Coordinator) Status(ctx context.Context) *pb.StatusReply {
 		s.Vips = append(s.Vips, c.vipStatus(set))
 	}
 	s.Agents = c.agentStatus(now)
+	for _, g := range c.state.Groups() {
+		s.Groups = append(s.Groups, c.groupStatus(g))
+	}
+	s.Brokers = c.brokerStatus()
 	for _, r := range c.state.Retiring() {
 		s.Retiring = append(s.Retiring, retiringToPB(r))
 	}
@@ -105,7 +109,9 @@ func (c *Coordinator) coordinatorStatus(ctx context.Context, s *pb.StatusReply, 
 func (c *Coordinator) agentStatus(now lease.Time) []*pb.AgentStatus {
 	hosts := make(map[string]bool)
 	for _, s := range c.state.Sessions() {
-		hosts[s.Host] = true
+		if s.Broker == nil {
+			hosts[s.Host] = true
+		}
 	}
 	for _, set := range c.state.Sets() {
 		for _, cand := range set.Candidates {
@@ -257,6 +263,7 @@ func judge(s *pb.StatusReply) {
 			choice("the agent on %s has no fence: frozen it keeps its addresses until their lifetime ends", a.Host)
 		}
 	}
+	judgeGroups(s, problem)
 	switch {
 	case !s.Quorum:
 		s.Verdict = "no-quorum"
@@ -280,6 +287,6 @@ func (c *Coordinator) Summary() (leader, line string) {
 	if info.Leader == "" {
 		return "", fmt.Sprintf("%s, no leader; nothing can be granted", info.Role)
 	}
-	return info.Leader, fmt.Sprintf("%s, leader %s, index %d; %d of %d VIP sets held, %d sessions",
-		info.Role, info.Leader, info.Applied, len(c.state.Grants()), len(c.state.Sets()), len(c.state.Sessions()))
+	return info.Leader, fmt.Sprintf("%s, leader %s, index %d; %d of %d VIP sets held, %s%d sessions",
+		info.Role, info.Leader, info.Applied, len(c.state.Grants()), len(c.state.Sets()), c.mastered(), len(c.state.Sessions()))
 }

@@ -10,13 +10,13 @@ import (
 	"holdfast/fsm"
 )
 
-// Watch calls send with the view of one host, at once if it is newer than
+// Watch calls send with the view of one host or broker, at once if it is newer than
 // from, and then each time it changes, until ctx ends or send fails.
 func (c *Coordinator) Watch(ctx context.Context, r *pb.WatchRequest, send func(*pb.View) error) error {
 	var last *pb.View
 	for {
 		change := c.change()
-		view := c.View(r.Host)
+		view := c.view(r)
 		if view.Index >= r.FromIndex && !sameView(last, view) {
 			if err := send(view); err != nil {
 				return err
@@ -29,6 +29,13 @@ func (c *Coordinator) Watch(ctx context.Context, r *pb.WatchRequest, send func(*
 		case <-change:
 		}
 	}
+}
+
+func (c *Coordinator) view(r *pb.WatchRequest) *pb.View {
+	if r.Broker != "" {
+		return c.BrokerView(r.Broker)
+	}
+	return c.View(r.Host)
 }
 
 // sameView compares what a host has to know; index and term alone are no news.
@@ -45,13 +52,7 @@ func sameView(a, b *pb.View) bool {
 
 // View is what one host has to know, from this coordinator's applied state.
 func (c *Coordinator) View(host string) *pb.View {
-	info := c.Log.Info()
-	v := &pb.View{
-		Coordinator: c.Name, Term: info.Term, Leader: info.Leader, Configuration: c.configuration(),
-	}
-	if info.Leader != "" {
-		v.LeaderApi = c.endpoint(info.Leader).API
-	}
+	v := c.newView()
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	v.Index = c.state.Applied()
@@ -80,6 +81,41 @@ func (c *Coordinator) View(host string) *pb.View {
 		if own[r.Session] {
 			v.Retiring = append(v.Retiring, retiringToPB(r))
 		}
+	}
+	return v
+}
+
+// newView is what every view tells: who tells it, who leads, and who is a coordinator.
+func (c *Coordinator) newView() *pb.View {
+	info := c.Log.Info()
+	v := &pb.View{
+		Coordinator: c.Name, Term: info.Term, Leader: info.Leader, Configuration: c.configuration(),
+	}
+	if info.Leader != "" {
+		v.LeaderApi = c.endpoint(info.Leader).API
+	}
+	return v
+}
+
+// BrokerView is what a broker has to know: its own sessions, all groups and topics, and
+// where the other brokers are. It is the same for all brokers but for the sessions.
+func (c *Coordinator) BrokerView(name string) *pb.View {
+	v := c.newView()
+	v.Brokers = &pb.BrokerView{}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	v.Index = c.state.Applied()
+	for _, s := range c.state.Brokers() {
+		if s.Broker.Name == name {
+			v.Sessions = append(v.Sessions, uint64(s.ID))
+		}
+		v.Brokers.Brokers = append(v.Brokers.Brokers, brokerToPB(s))
+	}
+	for _, g := range c.state.Groups() {
+		v.Brokers.Groups = append(v.Brokers.Groups, groupToPB(g))
+	}
+	for _, t := range c.state.Topics() {
+		v.Brokers.Topics = append(v.Brokers.Topics, topicToPB(t))
 	}
 	return v
 }

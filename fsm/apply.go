@@ -88,6 +88,10 @@ type transition struct {
 	// granted holds the sets that this entry has granted: a second grant would
 	// have the first one's epoch.
 	granted map[string]bool
+	// mastered holds the broker groups that this entry has granted, for the same reason.
+	mastered map[string]bool
+	// gone holds the brokers of the sessions that this entry has ended.
+	gone map[string]bool
 	// claims tells which set has an address. It is built when first needed and
 	// then kept up to date by the ops of the entry.
 	claims  map[netip.Addr]string

@@ -6,9 +6,9 @@ func (op GrantSet) apply(t *transition) (OpResult, *Refusal) {
 	if !ok {
 		return OpResult{}, refuse(CodeNotFound, "no set %q", op.Set)
 	}
-	session, ok := s.sessions[op.Session]
-	if !ok {
-		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.Session)
+	session, refusal := t.agent(op.Session)
+	if refusal != nil {
+		return OpResult{}, refusal
 	}
 	if grant, held := s.grants[op.Set]; held {
 		return OpResult{}, refuse(CodeHeld, "set %s is held by session %d on %s with epoch %d", op.Set, grant.Session, grant.Host, grant.Epoch)

@@ -13,9 +13,20 @@ func (op OpenSession) apply(t *transition) (OpResult, *Refusal) {
 	}
 	s := t.state
 	session := &Session{ID: SessionID(t.index), Host: op.Host, TTL: op.TTL, Secret: op.Secret}
+	row := Change{Host: op.Host, Session: session.ID, Cause: "ttl " + op.TTL.String()}
+	if op.Broker != nil {
+		for _, other := range s.Brokers() {
+			if other.Broker.Name == op.Broker.Name && other.Host != op.Host {
+				return OpResult{}, refuse(CodeConflict, "broker %s has open session %d on host %s", op.Broker.Name, other.ID, other.Host)
+			}
+		}
+		broker := *op.Broker
+		session.Broker, row.Broker = &broker, broker.Name
+	} else {
+		s.hosts[op.Host] = append(slices.Clip(s.hosts[op.Host]), session.ID)
+	}
 	s.sessions[session.ID] = session
-	s.hosts[op.Host] = append(slices.Clip(s.hosts[op.Host]), session.ID)
-	t.record(Change{Host: op.Host, Session: session.ID, Cause: "ttl " + op.TTL.String()})
+	t.record(row)
 	return OpResult{Session: session.ID}, nil
 }
 
@@ -49,6 +60,7 @@ func (t *transition) end(session *Session, cause string) {
 		delete(s.grants, grant.Set)
 		t.record(Change{Set: grant.Set, Host: grant.Host, Session: grant.Session, Epoch: grant.Epoch, Cause: cause})
 	}
+	t.endGroups(session, cause)
 	retired := 0
 	for _, row := range s.Retiring() {
 		if row.Session == session.ID {
@@ -61,12 +73,19 @@ func (t *transition) end(session *Session, cause string) {
 	if retired > 0 {
 		detail = count(retired, "retiring address", "retiring addresses") + " freed"
 	}
-	t.record(Change{Host: session.Host, Session: session.ID, Cause: because(cause, detail)})
+	row := Change{Host: session.Host, Session: session.ID, Cause: because(cause, detail)}
+	if session.Broker != nil {
+		row.Broker = session.Broker.Name
+	}
+	t.record(row)
 }
 
 // drop removes a session from the table and its index.
 func (s *State) drop(session *Session) {
 	delete(s.sessions, session.ID)
+	if session.Broker != nil {
+		return // it is in no host's list
+	}
 	left := slices.DeleteFunc(slices.Clone(s.hosts[session.Host]), func(id SessionID) bool { return id == session.ID })
 	if len(left) == 0 {
 		delete(s.hosts, session.Host)
@@ -77,13 +96,13 @@ func (s *State) drop(session *Session) {
 
 func (op Rebind) apply(t *transition) (OpResult, *Refusal) {
 	s := t.state
-	from, ok := s.sessions[op.Old]
-	if !ok {
-		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.Old)
+	from, refusal := t.agent(op.Old)
+	if refusal != nil {
+		return OpResult{}, refusal
 	}
-	to, ok := s.sessions[op.New]
-	if !ok {
-		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.New)
+	to, refusal := t.agent(op.New)
+	if refusal != nil {
+		return OpResult{}, refusal
 	}
 	if op.Old == op.New {
 		return OpResult{}, refuse(CodeInvalid, "rebind session %d to itself", op.Old)
@@ -118,9 +137,9 @@ func (op Rebind) apply(t *transition) (OpResult, *Refusal) {
 
 func (op SetCondition) apply(t *transition) (OpResult, *Refusal) {
 	s := t.state
-	session, ok := s.sessions[op.Session]
-	if !ok {
-		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.Session)
+	session, refusal := t.agent(op.Session)
+	if refusal != nil {
+		return OpResult{}, refusal
 	}
 	if err := op.validate(); err != nil {
 		return OpResult{}, refuse(CodeInvalid, "note condition: %v", err)

@@ -181,6 +181,17 @@ var decoders = map[string]func([]byte) (Op, error){
 	PauseSet{}.Kind():       decodeAs[PauseSet],
 	DrainHost{}.Kind():      decodeAs[DrainHost],
 	RestoreSets{}.Kind():    decodeAs[RestoreSets],
+	PutGroup{}.Kind():       decodeAs[PutGroup],
+	DeleteGroup{}.Kind():    decodeAs[DeleteGroup],
+	ConfigureGroup{}.Kind(): decodeAs[ConfigureGroup],
+	GrantGroup{}.Kind():     decodeAs[GrantGroup],
+	ReleaseGroup{}.Kind():   decodeAs[ReleaseGroup],
+	RecallGroup{}.Kind():    decodeAs[RecallGroup],
+	GrowInSync{}.Kind():     decodeAs[GrowInSync],
+	ShrinkInSync{}.Kind():   decodeAs[ShrinkInSync],
+	ReturnReplica{}.Kind():  decodeAs[ReturnReplica],
+	PutTopic{}.Kind():       decodeAs[PutTopic],
+	DeleteTopic{}.Kind():    decodeAs[DeleteTopic],
 }
 
 func decodeAs[T Op](data []byte) (Op, error) {
@@ -272,11 +283,12 @@ type openJSON struct {
 	Host   string        `json:"host"`
 	TTL    time.Duration `json:"ttl_ns"`
 	Secret secret        `json:"secret"`
+	Broker *Broker       `json:"broker,omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (op OpenSession) MarshalJSON() ([]byte, error) {
-	return json.Marshal(openJSON{op.Host, op.TTL, secret(op.Secret)})
+	return json.Marshal(openJSON{op.Host, op.TTL, secret(op.Secret), op.Broker})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -285,7 +297,7 @@ func (op *OpenSession) UnmarshalJSON(data []byte) error {
 	if err := unmarshalStrict(data, &in); err != nil {
 		return err
 	}
-	*op = OpenSession{in.Host, in.TTL, [32]byte(in.Secret)}
+	*op = OpenSession{in.Host, in.TTL, [32]byte(in.Secret), in.Broker}
 	return nil
 }
 

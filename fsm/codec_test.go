@@ -49,6 +49,21 @@ func TestEntryGolden(t *testing.T) {
 	}
 }
 
+// TestEntryBeforeGroups: the log may hold entries of a program that knew no brokers.
+func TestEntryBeforeGroups(t *testing.T) {
+	data, err := os.ReadFile("testdata/entry.before-groups.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := DecodeEntry(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open, ok := e.Ops[0].(OpenSession); !ok || open.Broker != nil {
+		t.Errorf("read %+v", e.Ops[0])
+	}
+}
+
 // TestEveryOpIsThere guards the tests above: a new op or field has to come into
 // everyOp, and so into the golden file.
 func TestEveryOpIsThere(t *testing.T) {
@@ -129,7 +144,7 @@ func TestTextFitsTheSnapshot(t *testing.T) {
 	s := New()
 	long := bytes.Repeat([]byte("ä"), 1000)
 	ops := []Op{
-		OpenSession{"a", time.Second, [32]byte{1}},
+		OpenSession{"a", time.Second, [32]byte{1}, nil},
 		SetCondition{1, "web", Condition{Veto: true, Reason: "\xff\xfe" + string(long)}},
 		DrainHost{"a", true, string(long) + "\xff"},
 		CloseSession{1, "\xff" + string(long[1:])},

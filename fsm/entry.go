@@ -29,11 +29,13 @@ type Op interface {
 
 // OpenSession opens a session; its id is the index of the entry. Refused
 // (invalid) for a bad host name, a TTL outside [MinTTL] to [MaxTTL], or a
-// secret of zeros.
+// secret of zeros; and (conflict) for a broker whose name has an open session on
+// another host: two processes would be one member.
 type OpenSession struct {
 	Host   string
 	TTL    time.Duration
 	Secret [32]byte // key of the renewal MACs
+	Broker *Broker  // set: a brokerd opens it, not an agent
 }
 
 // CloseSession ends a session at the wish of its own agent, when everything is
@@ -55,7 +57,7 @@ type Expire struct {
 
 // Rebind moves all that session Old has to session New of the same host and
 // closes Old. Grants keep their epochs. Conditions that New has reported itself
-// win over Old's.
+// win over Old's. It is for agents: a broker gets its grants anew.
 type Rebind struct {
 	Old SessionID `json:"old"`
 	New SessionID `json:"new"`
@@ -162,7 +164,8 @@ type DrainHost struct {
 // RestoreSets replaces all sets, drained hosts and the pause by a saved copy's,
 // by the rules of PutSet and DeleteSet, all or nothing. Unlike PutSet it also
 // puts Paused and Prefer back. Sessions and grants are never restored: a copy
-// cannot know who holds now. See [State.Saved].
+// cannot know who holds now. Nor are broker groups and topics: a copy's in-sync set
+// would name logs that lack what was acknowledged since. See [State.Saved].
 type RestoreSets struct {
 	Sets    []Set
 	Drained map[string]string // host -> cause

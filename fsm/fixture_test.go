@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"holdfast/fsm/group"
 )
 
 // everyOp holds each op once, with every field set.
@@ -27,8 +29,9 @@ func everyOp() []Op {
 			Password: "secret", Peers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, PlainChecksum: true, Mode: VRRPObserve},
 		Revision: 4,
 	}
+	settings := group.Settings{Mode: group.Async, MinInSync: 1, Policy: group.PolicyNever, ReadLocal: true}
 	return []Op{
-		OpenSession{"a", time.Second, [32]byte{0x5e, 0xc7, 31: 0xff}},
+		OpenSession{"a", time.Second, [32]byte{0x5e, 0xc7, 31: 0xff}, &Broker{"b1", "10.0.0.1:8081", "10.0.0.1:7962"}},
 		CloseSession{7, "SIGTERM"},
 		Expire{7, 1, "lease lapsed"},
 		Rebind{7, 9},
@@ -45,6 +48,17 @@ func everyOp() []Op {
 		RestoreSets{[]Set{set}, map[string]string{"a": "new kernel", "c": "gone"}, true, "undo"},
 		NoteStall{7, 2800 * time.Millisecond, 400 * time.Millisecond, 2},
 		NoteRouter{7, "web", Router{"backup", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 110}},
+		PutGroup{"orders", []GroupMember{{"b1", 2}, {"b2", 1}}, settings, "put"},
+		DeleteGroup{"orders", "gone"},
+		ConfigureGroup{"orders", settings, "mode"},
+		GrantGroup{"orders", 7, true, true, "nobody else"},
+		ReleaseGroup{"orders", 7, 12, "SIGTERM"},
+		RecallGroup{"orders", 12, "b2", "switchover"},
+		GrowInSync{"orders", 7, group.Grow{Epoch: 12, Version: 10, Member: "b2", Incarnation: 4}},
+		ShrinkInSync{"orders", 7, group.Shrink{Epoch: 12, Version: 10, Member: "b2"}},
+		ReturnReplica{"orders", 7, 4, 99, "disk replaced"},
+		PutTopic{"Orders", 8, true, "first send"},
+		DeleteTopic{"Orders", "gone"},
 	}
 }
 
@@ -66,6 +80,11 @@ func fullState(t testing.TB) *State {
 		"condition db session=2 weight=3",
 		"drain a because new kernel",
 		"pause everything because maintenance",
+		"open c broker=b1",
+		"open d broker=b2",
+		"put-group orders b1:2,b2:1 mode=async because apply",
+		"grant-group orders session=16",
+		"put-topic Orders 8",
 	} {
 		op, err := parseOp(line, nil)
 		if err != nil {
@@ -94,7 +113,7 @@ func largeState(t testing.TB) *State {
 		}
 	}
 	for i := range 500 {
-		apply(OpenSession{fmt.Sprintf("host-%03d", i), time.Second, [32]byte{1}})
+		apply(OpenSession{fmt.Sprintf("host-%03d", i), time.Second, [32]byte{1}, nil})
 	}
 	sessions := s.Sessions()
 	for i := range 50 {

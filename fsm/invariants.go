@@ -10,7 +10,7 @@ import (
 // that breaks one. It does not repeat the rules of what an op may bring in, as
 // those may become stricter than they were when the state was written.
 func (s *State) check() error {
-	for _, part := range []func() error{s.checkSessions, s.checkSets, s.checkGrants, s.checkRetiring, s.checkAudit} {
+	for _, part := range []func() error{s.checkSessions, s.checkSets, s.checkGrants, s.checkRetiring, s.checkGroups, s.checkAudit} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -27,6 +27,7 @@ func (s *State) within(what string, index uint64) error {
 }
 
 func (s *State) checkSessions() error {
+	brokers := 0
 	for _, session := range s.Sessions() {
 		if session.ID == 0 {
 			return fmt.Errorf("a session of host %q has id 0", session.Host)
@@ -34,8 +35,11 @@ func (s *State) checkSessions() error {
 		if err := s.within("a session", uint64(session.ID)); err != nil {
 			return err
 		}
-		if !slices.Contains(s.hosts[session.Host], session.ID) {
-			return fmt.Errorf("session %d is missing among those of host %q", session.ID, session.Host)
+		if session.Broker != nil {
+			brokers++
+		}
+		if slices.Contains(s.hosts[session.Host], session.ID) == (session.Broker != nil) {
+			return fmt.Errorf("session %d is missing among those of host %q, or a broker's and there", session.ID, session.Host)
 		}
 	}
 	indexed := 0
@@ -45,8 +49,8 @@ func (s *State) checkSessions() error {
 			return fmt.Errorf("the sessions of host %q are not in order: %v", host, ids)
 		}
 	}
-	if indexed != len(s.sessions) {
-		return fmt.Errorf("%d sessions, %d by host", len(s.sessions), indexed)
+	if indexed+brokers != len(s.sessions) {
+		return fmt.Errorf("%d sessions, %d by host and %d of brokers", len(s.sessions), indexed, brokers)
 	}
 	return nil
 }
@@ -116,6 +120,9 @@ func (s *State) checkHolder(id SessionID, host string) error {
 	}
 	if session.Host != host {
 		return fmt.Errorf("session %d is of host %s, not %s", id, session.Host, host)
+	}
+	if session.Broker != nil {
+		return fmt.Errorf("session %d is of a broker", id)
 	}
 	return nil
 }

@@ -20,11 +20,14 @@ import (
 //   - every holder's session is open;
 //   - a grant passes on, and an address becomes free, only by the word of its
 //     holder or the end of its session;
+//   - epochs and versions of a broker group only rise, and its master is a member of the
+//     in-sync set with an open session; a master is replaced only after its own word or
+//     the end of its session;
 //   - clones and restored copies go the same way as the original and do not
 //     touch it.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{state: New(), epochs: make(map[string]Epoch)}
+		m := &model{state: New(), epochs: make(map[string]Epoch), versions: make(map[string]uint64)}
 		m.state.SetConfiguration(1)
 		t.Repeat(map[string]func(*rapid.T){
 			"entry":         m.entry,
@@ -44,7 +47,9 @@ func TestProperties(t *testing.T) {
 // model is the state under test and what must be remembered beside it.
 type model struct {
 	state  *State
-	epochs map[string]Epoch // the highest epoch that each set ever had
+	epochs map[string]Epoch // the highest epoch that each set ever had, and each group as "group NAME"
+	// versions holds the highest version that each group's in-sync set ever had.
+	versions map[string]uint64
 }
 
 // entry applies a random entry, mostly of ops that could be meant.
@@ -90,6 +95,7 @@ func (m *model) entry(t *rapid.T) {
 		t.Fatalf("entry %s was refused and has changes", data)
 	}
 	m.licensed(t, before, e, result)
+	m.mastersLicensed(t, before, e, result)
 }
 
 // op draws an op. Most of its arguments are taken from the state.
@@ -106,9 +112,9 @@ func (m *model) op(t *rapid.T) Op {
 	if grant, ok := s.Grant(set); ok && rapid.Bool().Draw(t, "author") {
 		session = grant.Session
 	}
-	switch rapid.IntRange(0, 17).Draw(t, "kind") {
+	switch rapid.IntRange(0, 27).Draw(t, "kind") {
 	case 0, 1:
-		return OpenSession{host, time.Second, [32]byte{1}}
+		return OpenSession{host, time.Second, [32]byte{1}, nil}
 	case 2:
 		return CloseSession{session, ""}
 	case 3:
@@ -137,6 +143,9 @@ func (m *model) op(t *rapid.T) Op {
 		return NoteStall{Session: session, Lasted: MinStall * time.Duration(rapid.IntRange(0, 30).Draw(t, "lasted"))}
 	case 15:
 		return NoteRouter{session, set, Router{State: rapid.SampledFrom([]string{"", "backup", "active"}).Draw(t, "state")}}
+	}
+	if rapid.Bool().Draw(t, "of a group") {
+		return m.groupOp(t)
 	}
 	return PutSet{Set: m.set(t, set)}
 }
@@ -193,6 +202,7 @@ func (m *model) invariants(t *rapid.T) {
 		}
 		m.epochs[grant.Set] = grant.Epoch
 	}
+	m.groupInvariants(t)
 }
 
 // licensed checks that what a holder had was taken from it only by its own word

@@ -33,7 +33,7 @@ func (s *State) Sessions() []*Session {
 	return sorted(s.sessions, func(a, b *Session) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// SessionsOf returns the open sessions of a host by id; the last one is the
+// SessionsOf returns the open sessions of a host's agents by id; the last one is the
 // newest.
 func (s *State) SessionsOf(host string) []*Session {
 	ids := s.hosts[host]
@@ -42,6 +42,40 @@ func (s *State) SessionsOf(host string) []*Session {
 		out[i] = s.sessions[id]
 	}
 	return out
+}
+
+// Brokers returns the open sessions of brokers by id; the last one of a name is its newest.
+func (s *State) Brokers() []*Session {
+	var out []*Session
+	for _, session := range s.sessions {
+		if session.Broker != nil {
+			out = append(out, session)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Session) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Group returns a broker group by name.
+func (s *State) Group(name string) (*Group, bool) {
+	g, ok := s.groups[name]
+	return g, ok
+}
+
+// Groups returns all broker groups by name.
+func (s *State) Groups() []*Group {
+	return sorted(s.groups, func(a, b *Group) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Topic returns a topic by name.
+func (s *State) Topic(name string) (*Topic, bool) {
+	topic, ok := s.topics[name]
+	return topic, ok
+}
+
+// Topics returns all topics by name.
+func (s *State) Topics() []*Topic {
+	return sorted(s.topics, func(a, b *Topic) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Set returns a set by name.

@@ -13,7 +13,7 @@ type Result struct {
 type OpResult struct {
 	Refusal *Refusal  // nil = it was applied, or there was nothing to change
 	Session SessionID // of OpenSession: the new session
-	Epoch   Epoch     // of GrantSet: the new epoch
+	Epoch   Epoch     // of GrantSet and GrantGroup: the new epoch
 }
 
 // Err returns the first refusal as a *[Refusal], or nil. Ops that were only
@@ -33,11 +33,11 @@ type Code string
 // The codes of refusals.
 const (
 	CodeInvalid     Code = "invalid"      // the op makes no sense in any state
-	CodeNotFound    Code = "not-found"    // no such set, open session or retiring address
-	CodeStale       Code = "stale"        // the op speaks of a grant, claim or configuration that is not the present one
-	CodeHeld        Code = "held"         // the set is granted already, or the address is not down yet
-	CodeConflict    Code = "conflict"     // the address belongs to another set; the sessions are of two hosts
-	CodeUnknownHost Code = "unknown-host" // the host is no candidate, or nobody knows it
+	CodeNotFound    Code = "not-found"    // no such set, group, topic, open session or retiring address
+	CodeStale       Code = "stale"        // the op speaks of a grant, claim, in-sync set or configuration that is not the present one
+	CodeHeld        Code = "held"         // the set or group is granted already, or the address is not down yet
+	CodeConflict    Code = "conflict"     // the address belongs to another set; the sessions are of two hosts; a group's rules forbid it
+	CodeUnknownHost Code = "unknown-host" // the host is no candidate, the broker no member, or nobody knows it
 	CodeUndone      Code = "undone"       // nothing wrong with it, but its atomic entry had another refusal
 )
 

@@ -102,6 +102,17 @@ func (w *words) flag(word string) bool {
 //	pause SET|everything                    resume SET|everything
 //	drain HOST                              undrain HOST
 //	restore NAME
+//	open HOST broker=NAME                   a broker's session
+//	put-group GROUP MEMBER:PRIORITY,... SETTINGS
+//	configure GROUP SETTINGS                delete-group GROUP
+//	grant-group GROUP session=N [unclean] [operator]
+//	release-group GROUP session=N epoch=N   recall-group GROUP epoch=N to=MEMBER
+//	grow GROUP MEMBER session=N epoch=N version=N incarnation=N
+//	shrink GROUP MEMBER session=N epoch=N version=N
+//	return GROUP session=N incarnation=N boot=N
+//	put-topic TOPIC QUEUES [ensure]         delete-topic TOPIC
+//
+// SETTINGS are [mode=sync] [min=1] [policy=in-sync] [local].
 //
 // and behind any of them: because TEXT.
 func parseOp(line string, saved map[string]*State) (Op, error) {
@@ -124,7 +135,14 @@ func parseOp(line string, saved map[string]*State) (Op, error) {
 func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 	switch verb {
 	case "open":
-		return OpenSession{Host: w.next(), TTL: w.duration("ttl", time.Second), Secret: [32]byte{1, 2, 3}}, nil
+		op := OpenSession{Host: w.next(), TTL: w.duration("ttl", time.Second), Secret: [32]byte{1, 2, 3}}
+		if name := w.text("broker"); name != "" {
+			op.Broker = &Broker{Name: name, Client: w.text("client"), Replication: op.Host + ":7962"}
+			if op.Broker.Client == "" {
+				op.Broker.Client = op.Host + ":8081"
+			}
+		}
+		return op, nil
 	case "close":
 		return CloseSession{SessionID(w.number("")), w.cause}, nil
 	case "expire":
@@ -182,7 +200,7 @@ func (w *words) op(verb string, saved map[string]*State) (Op, error) {
 		}
 		return copied.Saved(w.cause), nil
 	}
-	return nil, fmt.Errorf("no op %q", verb)
+	return w.groupOp(verb)
 }
 
 func (w *words) set() (Set, error) {
@@ -242,6 +260,9 @@ func show(s *State) string {
 	fmt.Fprintf(&b, "applied %d, configuration %d%s\n", s.Applied(), s.Configuration(), when(s.Settings().Paused, ", paused"))
 	for _, session := range s.Sessions() {
 		fmt.Fprintf(&b, "session %d of %s, ttl %v\n", session.ID, session.Host, session.TTL)
+		if broker := session.Broker; broker != nil {
+			fmt.Fprintf(&b, "  broker %s, clients at %s, brokers at %s\n", broker.Name, broker.Client, broker.Replication)
+		}
 		for _, set := range slices.Sorted(maps.Keys(session.Conditions)) {
 			fmt.Fprintf(&b, "  condition of %s: %v\n", set, session.Conditions[set])
 		}
@@ -271,6 +292,7 @@ func show(s *State) string {
 			}
 		}
 	}
+	showGroups(&b, s)
 	for _, r := range s.Retiring() {
 		fmt.Fprintf(&b, "retiring %v from %s: session %d on %s, claim %d\n", r.Address, r.Set, r.Session, r.Host, r.Claim)
 	}
@@ -301,7 +323,7 @@ func rows(changes []Change) string {
 }
 
 func row(c Change) string {
-	return c.Kind + when(c.Set != "", " "+c.Set) + when(c.Host != "", " host "+c.Host) +
+	return c.Kind + when(c.Set+c.Group+c.Topic != "", " "+c.Set+c.Group+c.Topic) + when(c.Broker != "", " broker "+c.Broker) + when(c.Host != "", " host "+c.Host) +
 		when(c.Session != 0, fmt.Sprintf(" session %d", c.Session)) + when(c.Epoch != 0, fmt.Sprintf(" epoch %d", c.Epoch)) +
 		when(c.Cause != "", ": "+c.Cause)
 }

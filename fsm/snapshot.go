@@ -54,6 +54,8 @@ type stateJSON struct {
 	Grants        []*Grant      `json:"grants"`
 	Retiring      []*Retiring   `json:"retiring"`
 	Drained       []drainJSON   `json:"drained,omitzero"`
+	Groups        []*Group      `json:"groups,omitempty"` // none in snapshots of programs before brokers
+	Topics        []*Topic      `json:"topics,omitempty"`
 	Audit         []Change      `json:"audit,omitzero"`
 }
 
@@ -65,6 +67,7 @@ type sessionJSON struct {
 	Secret     secret          `json:"secret"`
 	Conditions []conditionJSON `json:"conditions,omitzero"`
 	Routers    []routerJSON    `json:"routers,omitzero"`
+	Broker     *Broker         `json:"broker,omitzero"`
 }
 
 // routerJSON is one virtual router of a session: a row, sorted by set.
@@ -90,10 +93,12 @@ func (s *State) Snapshot() []byte {
 		Grants:        s.Grants(),
 		Retiring:      s.Retiring(),
 		Drained:       drainRows(s.drained),
+		Groups:        s.Groups(),
+		Topics:        s.Topics(),
 		Audit:         s.audit,
 	}
 	for _, session := range s.Sessions() {
-		row := sessionJSON{ID: session.ID, Host: session.Host, TTL: session.TTL, Secret: secret(session.Secret)}
+		row := sessionJSON{ID: session.ID, Host: session.Host, TTL: session.TTL, Secret: secret(session.Secret), Broker: session.Broker}
 		for _, set := range slices.Sorted(maps.Keys(session.Conditions)) {
 			row.Conditions = append(row.Conditions, conditionJSON{set, session.Conditions[set]})
 		}
@@ -182,7 +187,7 @@ func (in *stateJSON) state() (*State, error) {
 		s.audit = nil // empty has one form
 	}
 	for _, row := range in.Sessions {
-		session := &Session{ID: row.ID, Host: row.Host, TTL: row.TTL, Secret: [32]byte(row.Secret)}
+		session := &Session{ID: row.ID, Host: row.Host, TTL: row.TTL, Secret: [32]byte(row.Secret), Broker: row.Broker}
 		for _, c := range row.Conditions {
 			if session.Conditions == nil {
 				session.Conditions = make(map[string]Condition, len(row.Conditions))
@@ -207,6 +212,9 @@ func (in *stateJSON) state() (*State, error) {
 		return nil, errors.New("a session comes twice")
 	}
 	for _, session := range s.Sessions() {
+		if session.Broker != nil {
+			continue
+		}
 		s.hosts[session.Host] = append(s.hosts[session.Host], session.ID)
 	}
 	if err := fill(s.sets, in.Sets, func(set *Set) string { return set.Name }); err != nil {
@@ -217,6 +225,12 @@ func (in *stateJSON) state() (*State, error) {
 	}
 	if err := fill(s.retiring, in.Retiring, func(row *Retiring) netip.Addr { return row.Address }); err != nil {
 		return nil, fmt.Errorf("read retiring addresses: %w", err)
+	}
+	if err := fill(s.groups, in.Groups, func(g *Group) string { return g.Name }); err != nil {
+		return nil, fmt.Errorf("read groups: %w", err)
+	}
+	if err := fill(s.topics, in.Topics, func(t *Topic) string { return t.Name }); err != nil {
+		return nil, fmt.Errorf("read topics: %w", err)
 	}
 	drained, err := drainMap(in.Drained)
 	if err != nil {

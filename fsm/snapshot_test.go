@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,6 +34,25 @@ func TestSnapshotHasEveryTable(t *testing.T) {
 		if f := v.Field(i); f.IsZero() || f.Kind() == reflect.Map && f.Len() == 0 {
 			t.Errorf("%s is empty", v.Type().Field(i).Name)
 		}
+	}
+}
+
+// TestSnapshotBeforeGroups: a program that knew no broker groups left this.
+func TestSnapshotBeforeGroups(t *testing.T) {
+	data, err := os.ReadFile("testdata/snapshot.before-groups.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Restore(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Groups())+len(s.Topics())+len(s.Brokers()) > 0 || len(s.Sets()) == 0 || len(s.Sessions()) == 0 {
+		t.Errorf("restored\n%s", show(s))
+	}
+	body := data[bodyOffset:]
+	if again := s.Snapshot()[bodyOffset:]; !bytes.Equal(again, body) {
+		t.Errorf("a state without groups is written as\n%s\nnot\n%s", again, body)
 	}
 }
 
@@ -96,11 +116,11 @@ func TestRestoreContradiction(t *testing.T) {
 	for _, test := range []struct {
 		name, old, new, want string
 	}{
-		{"unknown field", `"applied":15`, `"applied":15,"leader":"a"`, `unknown field "leader"`},
-		{"wrong type", `"applied":15`, `"applied":"x"`, "cannot unmarshal"},
-		{"broken", `"applied":15`, `"applied":`, "invalid character"},
+		{"unknown field", `"applied":20`, `"applied":20,"leader":"a"`, `unknown field "leader"`},
+		{"wrong type", `"applied":20`, `"applied":"x"`, "cannot unmarshal"},
+		{"broken", `"applied":20`, `"applied":`, "invalid character"},
 		{"bytes behind", `]}` + "\x00", `]}{}`, "bytes behind"},
-		{"future configuration", `"configuration":1`, `"configuration":16`, "the configuration has index 16"},
+		{"future configuration", `"configuration":1`, `"configuration":21`, "the configuration has index 21"},
 		{"session twice", `"id":4`, `"id":2`, "a session comes twice"},
 		{"session 0", `"id":4`, `"id":0`, "id 0"},
 		{"future session", `"id":4`, `"id":44`, "a session has index 44"},
@@ -121,8 +141,24 @@ func TestRestoreContradiction(t *testing.T) {
 		{"future retiring claim", `"address":"10.0.0.11","claim":5`, `"address":"10.0.0.11","claim":55`, "index 55"},
 		{"no retiring address", `"address":"10.0.0.11"`, `"address":""`, "a retiring address that is none"},
 		{"drained twice", `"drained":[`, `"drained":[{"host":"a"},`, `host "a" is drained twice`},
+		{"group twice", `"groups":[`, `"groups":[{"name":"orders","created":18,"record":{"settings":{"mode":"sync","min_in_sync":1,"policy":"never"},"next":{"mode":"sync","min_in_sync":1,"policy":"never"},"members":[{"id":"b1","priority":1,"incarnation":1}],"in_sync":["b1"],"version":18}},`, "read groups: orders comes twice"},
+		{"members in disorder", `"members":[{"id":"b1"`, `"members":[{"id":"b3"`, "members are none or not in order"},
+		{"future incarnation", `"priority":2,"incarnation":18`, `"priority":2,"incarnation":81`, "the incarnation of b1 has index 81"},
+		{"in-sync set in disorder", `"in_sync":["b1","b2"]`, `"in_sync":["b2","b1"]`, "in-sync set is not in order"},
+		{"in sync and no member", `"in_sync":["b1","b2"]`, `"in_sync":["b1","b3"]`, "b3 is in the in-sync set and no member"},
+		{"master out of sync", `"in_sync":["b1","b2"]`, `"in_sync":["b2"]`, "master b1 is not in the in-sync set"},
+		{"future version", `"version":18`, `"version":81`, "has index 81"},
+		{"epoch without master", `"master":"b1",`, ``, "are not one grant"},
+		{"future epoch of a group", `"master":"b1","epoch":19`, `"master":"b1","epoch":91`, "has index 91"},
+		{"master without session", `"session":16}]`, `"session":116}]`, "session 116 is not open"},
+		{"session of another broker", `"session":16}]`, `"session":17}]`, "session 17 is not of its master b1"},
+		{"session of an agent", `"session":16}]`, `"session":2}]`, "session 2 is not of its master b1"},
+		{"set held by a broker", `"grants":[{"set":"db","session":3,"host":"b"`, `"grants":[{"set":"db","session":16,"host":"c"`, "session 16 is of a broker"},
+		{"topic twice", `"topics":[`, `"topics":[{"name":"Orders","queues":8,"revision":20},`, "read topics: Orders comes twice"},
+		{"topic without queues", `"queues":8`, `"queues":0`, "topic Orders has 0 queues"},
+		{"future topic", `"queues":8,"revision":20`, `"queues":8,"revision":22`, "topic Orders has index 22"},
 		{"audit in disorder", `{"index":3,`, `{"index":13,`, "change 4 comes behind change 13"},
-		{"audit of the future", `{"index":15,`, `{"index":16,`, "the last change has index 16"},
+		{"audit of the future", `{"index":20,`, `{"index":21,`, "the last change has index 21"},
 	} {
 		body := whole + "\x00"
 		if strings.Count(body, test.old) < 1 {
@@ -189,7 +225,7 @@ func TestClonesPart(t *testing.T) {
 		s := New()
 		open := func(s *State, index uint64) {
 			t.Helper()
-			e := Entry{Version: EntryVersion, Ops: []Op{OpenSession{"a", MinTTL, [32]byte{1}}}}
+			e := Entry{Version: EntryVersion, Ops: []Op{OpenSession{"a", MinTTL, [32]byte{1}, nil}}}
 			if result, err := s.ApplyEntry(index, e); err != nil || result.Err() != nil {
 				t.Fatal(err, result.Err())
 			}

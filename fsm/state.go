@@ -19,7 +19,8 @@ type SessionID uint64
 type Epoch uint64
 
 // Session is one agent process lineage on a host (a restarted agent adopts its
-// own session). Opening it gives no lease: only answered renewals do.
+// own session), or one process of a broker, which adopts none. Opening it gives no
+// lease: only answered renewals do.
 type Session struct {
 	ID     SessionID
 	Host   string
@@ -31,6 +32,7 @@ type Session struct {
 	// Routers holds what the host says of the virtual routers that it may take part
 	// in, by set name.
 	Routers map[string]Router
+	Broker  *Broker // set: the session is of a brokerd, and its host is no candidate by it
 }
 
 // Condition is what a host's health checks say of one set.
@@ -124,7 +126,10 @@ type Change struct {
 	Actor   string    `json:"actor,omitzero"`
 	Kind    string    `json:"kind"` // the op that caused it, as in its JSON form: "grant", "expire", ...
 	Set     string    `json:"set,omitzero"`
+	Group   string    `json:"group,omitzero"` // of brokers
+	Topic   string    `json:"topic,omitzero"`
 	Host    string    `json:"host,omitzero"`
+	Broker  string    `json:"broker,omitzero"`
 	Session SessionID `json:"session,omitzero"`
 	Epoch   Epoch     `json:"epoch,omitzero"`
 	Cause   string    `json:"cause,omitzero"`
@@ -143,11 +148,13 @@ type State struct {
 	applied       uint64
 	configuration uint64
 	sessions      map[SessionID]*Session
-	hosts         map[string][]SessionID // open sessions of a host, rising; an index of sessions
+	hosts         map[string][]SessionID // open sessions of a host's agents, rising; an index of sessions
 	sets          map[string]*Set
 	grants        map[string]*Grant // by set
 	retiring      map[netip.Addr]*Retiring
 	drained       map[string]string // host -> cause
+	groups        map[string]*Group
+	topics        map[string]*Topic
 	settings      Settings
 	audit         []Change // oldest first, at most AuditRing; written only behind its end
 }
@@ -161,6 +168,8 @@ func New() *State {
 		grants:   make(map[string]*Grant),
 		retiring: make(map[netip.Addr]*Retiring),
 		drained:  make(map[string]string),
+		groups:   make(map[string]*Group),
+		topics:   make(map[string]*Topic),
 	}
 }
 
@@ -175,6 +184,8 @@ func (s *State) Clone() *State {
 	c.grants = maps.Clone(s.grants)
 	c.retiring = maps.Clone(s.retiring)
 	c.drained = maps.Clone(s.drained)
+	c.groups = maps.Clone(s.groups)
+	c.topics = maps.Clone(s.topics)
 	// The original goes on writing behind the common rows; the copy has to
 	// move away before its first write.
 	c.audit = slices.Clip(s.audit)

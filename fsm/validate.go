@@ -157,6 +157,9 @@ func (op OpenSession) validate() error {
 	if op.Secret == [32]byte{} {
 		return &FieldError{"secret", "is all zeros"}
 	}
+	if op.Broker != nil {
+		return op.Broker.validate()
+	}
 	return nil
 }
 

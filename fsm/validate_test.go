@@ -74,12 +74,12 @@ func TestOpenSessionRefuses(t *testing.T) {
 		op   OpenSession
 		good bool
 	}{
-		{"shortest TTL", OpenSession{"a", MinTTL, [32]byte{1}}, true},
-		{"longest TTL", OpenSession{"a", MaxTTL, [32]byte{31: 1}}, true},
-		{"shorter TTL", OpenSession{"a", MinTTL - 1, [32]byte{1}}, false},
-		{"longer TTL", OpenSession{"a", MaxTTL + 1, [32]byte{1}}, false},
-		{"no secret", OpenSession{"a", MinTTL, [32]byte{}}, false},
-		{"no host", OpenSession{"", MinTTL, [32]byte{1}}, false},
+		{"shortest TTL", OpenSession{"a", MinTTL, [32]byte{1}, nil}, true},
+		{"longest TTL", OpenSession{"a", MaxTTL, [32]byte{31: 1}, nil}, true},
+		{"shorter TTL", OpenSession{"a", MinTTL - 1, [32]byte{1}, nil}, false},
+		{"longer TTL", OpenSession{"a", MaxTTL + 1, [32]byte{1}, nil}, false},
+		{"no secret", OpenSession{"a", MinTTL, [32]byte{}, nil}, false},
+		{"no host", OpenSession{"", MinTTL, [32]byte{1}, nil}, false},
 	} {
 		result, err := New().ApplyEntry(1, Entry{Version: EntryVersion, Ops: []Op{test.op}})
 		if err != nil || (result.Err() == nil) != test.good {
@@ -110,5 +110,18 @@ func TestMostConditions(t *testing.T) {
 	}
 	if session, _ := s.Session(1); len(session.Conditions) != MaxConditions {
 		t.Errorf("%d conditions", len(session.Conditions))
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"10.0.0.1:8081": true, "broker-1:8081": true, "b1.example.net:65535": true, "b1.example.net.:1": true, "[2001:db8::1]:8081": true,
+		"": false, ":8081": false, "10.0.0.1": false, "10.0.0.1:0": false, "10.0.0.1:65536": false, "10.0.0.1:http": false, "10.0.0.1:+1": false,
+		"0.0.0.0:8081": false, "[::]:8081": false, "2001:db8::1:8081": false, "[2001:db8::1:8081": false, "[10.0.0.1]:8081": false,
+		"a b:8081": false, "a/b:8081": false, "a..b:8081": false, ".:8081": false,
+	} {
+		if got := validEndpoint(text); got != ok {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }

@@ -159,9 +159,9 @@ func (op NoteRouter) validate() error {
 
 func (op NoteRouter) apply(t *transition) (OpResult, *Refusal) {
 	s := t.state
-	session, ok := s.sessions[op.Session]
-	if !ok {
-		return OpResult{}, refuse(CodeNotFound, "session %d is not open", op.Session)
+	session, refusal := t.agent(op.Session)
+	if refusal != nil {
+		return OpResult{}, refusal
 	}
 	if err := op.validate(); err != nil {
 		return OpResult{}, refuse(CodeInvalid, "note router: %v", err)

@@ -30,13 +30,13 @@ type rule struct {
 func rules() []rule {
 	const wire = "coordinator/api/holdfastpb"
 	return []rule{
-		{pkg: "fsm", pure: true,
+		{pkg: "fsm", pure: true, may: []string{"fsm/group"},
 			why: "every replica must come to the same state from the same entries"},
 		{pkg: "coordinator/lease", pure: true,
 			why: "the protocol is checked with clocks and messages of the checker's choice"},
 		{pkg: "coordinator/ledger", pure: true, may: []string{"fsm", "coordinator/lease"},
 			why: "the rules that need both the applied state and the promises are checked like the promises themselves"},
-		{pkg: "coordinator/schedule", pure: true, may: []string{"fsm"},
+		{pkg: "coordinator/schedule", pure: true, may: []string{"fsm", "fsm/group"},
 			why: "a decision must be explained later from the same state"},
 		{pkg: "vipagent/vip", pure: true,
 			why: "what a host will do to its addresses must be decidable without a kernel"},
@@ -50,16 +50,32 @@ func rules() []rule {
 		{pkg: "vipagent/keepalived/translate", pure: true, may: []string{"fsm", "vipagent/health", "vipagent/keepalived"},
 			why: "what several configurations come to together depends on their text alone"},
 
+		{pkg: "brokerd/pop", pure: true,
+			why: "every replica must come to the same consumers' state from the same log"},
 		{pkg: "brokerd/record", pure: true,
 			why: "what a record's bytes mean must be the same on every replica, and after years on a disk"},
 		{pkg: "brokerd/commitlog", may: []string{"brokerd/record"},
 			why: "the log knows files and records; who may append, and what is confirmed, is its owner's business"},
 		{pkg: "brokerd/commitlog/faultfs", may: []string{"brokerd/commitlog"},
 			why: "a disk in memory, for tests"},
+		{pkg: "fsm/group", pure: true,
+			why: "every coordinator must come to the same state of a broker group, and every replica must read it alike"},
+		{pkg: "brokerd/replica", pure: true, may: []string{"coordinator/lease", "fsm/group"},
+			why: "the simulator and the exhaustive checker run the replicas' own rules, with messages, disks and leases of their choice"},
 
-		{pkg: "coordinator", may: []string{"fsm", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
+		{pkg: "brokerd/service", pure: true, may: []string{"brokerd/pop", "brokerd/record"},
+			why: "what endpoints and owner tell each other, who do not know each other"},
+		{pkg: "brokerd/rmqgrpc", may: []string{"brokerd/pop", "brokerd/record", "brokerd/service"},
+			why: "translates between RocketMQ's clients and the owner; where a message is stored, the owner decides"},
+
+		{pkg: "brokerd", may: []string{"brokerd/commitlog", "brokerd/pop", "brokerd/record", "brokerd/replica", "brokerd/service", "coordinator/lease", "coordinator/renew", "fsm/group", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
-		{pkg: "vipagent", may: []string{"coordinator/lease", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
+
+		{pkg: "coordinator", may: []string{"fsm", "fsm/group", "coordinator/lease", "coordinator/ledger", "coordinator/schedule", wire},
+			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
+		{pkg: "coordinator/renew", may: []string{"coordinator/lease", wire},
+			why: "every kind of holder renews alike, and knows nothing of the others"},
+		{pkg: "vipagent", may: []string{"coordinator/lease", "coordinator/renew", "vipagent/fault", "vipagent/tenure", "vipagent/vip", "vipagent/vrrp", wire},
 			why: "the owner declares the interfaces that it needs; adapters satisfy them, and tests replace them"},
 
 		{pkg: "vipagent/router", may: []string{"vipagent/keepalived", "vipagent/vrrp"},
@@ -69,8 +85,8 @@ func rules() []rule {
 		{pkg: "coordinator/api/dial", why: "how both ends of a connection are set up; knows no message"},
 		{pkg: "coordinator/api", may: []string{"coordinator", "fsm", wire, "coordinator/api/dial"},
 			why: "translates between the wire and the owner, and does nothing else"},
-		{pkg: "coordinator/client", may: []string{wire, "coordinator/api/dial"},
-			why: "runs on other hosts than the coordinator: it knows only the wire"},
+		{pkg: "coordinator/client", may: []string{wire, "coordinator/api/dial", "fsm/group"},
+			why: "runs on other hosts than the coordinator: it knows the wire, and the form in which a broker reads its group"},
 		{pkg: "coordinator/raftnode", why: "Raft carries bytes; what they mean is the owner's business"},
 		{pkg: "coordinator/gossip", why: "membership carries bytes; it never decides ownership"},
 		{pkg: "vipagent/fault", why: "where a campaign may stop the agent; empty in a normal build"},
@@ -78,9 +94,14 @@ func rules() []rule {
 			why: "the kernel's side of a plan and of a deadline; it decides nothing"},
 		{pkg: "vipagent/health", why: "a check knows nothing of sessions, sets or addresses"},
 
+		{pkg: "brokerd/stream/streampb", why: "generated from stream.proto alone"},
+		{pkg: "brokerd/stream", may: []string{"brokerd/stream/streampb", "coordinator/api/dial"},
+			why: "replication carries bytes; what they mean is the replica's business"},
+
 		{pkg: "cmd/internal/daemon", may: []string{"vipagent/health"},
 			why: "the surroundings of any daemon; of the daemons' parts it knows the configuration types only"},
 		{pkg: "cmd/coordinator", may: []string{""}, why: "wiring"},
+		{pkg: "cmd/brokerd", may: []string{""}, why: "wiring"},
 		{pkg: "cmd/vipagent", may: []string{""}, why: "wiring"},
 		{pkg: "cmd/coordctl", may: []string{"cmd/internal/daemon", "coordinator/api/dial", "coordinator/client", "fsm", wire, "test/lab", "test/lab/drill", "test/lab/scenario", "vipagent/health", "vipagent/keepalived", "vipagent/keepalived/translate"},
 			why: "an operator's tool sees of a cluster what the API shows; `coordctl import` reads the files that a cluster is to replace, and writes the checks of the agents; what `coordctl drill` breaks is a cluster in the lab, the same one that the tests break"},
@@ -107,8 +128,10 @@ func confined() []struct {
 		{[]string{"github.com/hashicorp/memberlist"},
 			[]string{"coordinator/gossip"}, "the membership library stays replaceable"},
 		{[]string{"google.golang.org/grpc"},
-			[]string{"coordinator/api", "coordinator/api/dial", "coordinator/api/holdfastpb", "coordinator/client", "cmd/coordinator", "cmd/coordctl"},
+			[]string{"coordinator/api", "coordinator/api/dial", "coordinator/api/holdfastpb", "coordinator/client", "brokerd/rmqgrpc", "brokerd/stream", "brokerd/stream/streampb", "cmd/brokerd", "cmd/coordinator", "cmd/coordctl"},
 			"errors become status codes, and back, at the edge alone"},
+		{[]string{"github.com/apache/rocketmq-clients"},
+			[]string{"brokerd/rmqgrpc"}, "RocketMQ's messages stay at the edge"},
 		{[]string{"go.yaml.in/yaml"},
 			[]string{"cmd/internal/daemon", "cmd/coordctl"}, "strict parsing with line and column is done at the edge"},
 	}
@@ -119,7 +142,7 @@ func confined() []struct {
 // or is random.
 func pureImports() []string {
 	return []string{
-		"bytes", "cmp", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
+		"bytes", "cmp", "container/heap", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json",
 		"errors", "fmt", "hash", "hash/crc32", "io", "iter", "maps", "math", "math/bits", "net/netip", "path", "slices", "sort", "strconv", "strings",
 		"time", "unicode", "unicode/utf8",
 	}

@@ -12,6 +12,7 @@ import (
 
 	pb "holdfast/coordinator/api/holdfastpb"
 	"holdfast/coordinator/lease"
+	"holdfast/coordinator/renew"
 	"holdfast/vipagent/vip"
 )
 
@@ -143,7 +144,7 @@ type Agent struct {
 	inbox   *inbox
 	journal *journal
 	shield  shield // the owner's, once it runs
-	renewer *renewer
+	renewer *renew.Renewer
 	guard   atomic.Int64 // how long before a deadline addresses are taken down
 	status  atomic.Pointer[Status]
 	holds   atomic.Pointer[map[netip.Addr]bool]
@@ -174,8 +175,7 @@ func Open(c Config, e Edges) (*Agent, error) {
 		shield = shield.with(e.Shield())
 	}
 	a := &Agent{shield: shield, config: c, edges: e, state: state, inbox: newInbox(), journal: newJournal(c.Logger)}
-	a.renewer = newRenewer(c.Renew, e.Clock, e.Datagrams, a.inbox.signal)
-	a.renewer.fence = shield.report
+	a.renewer = renew.New(renew.Config{Every: c.Renew, Clock: e.Clock, Datagrams: e.Datagrams, Wake: a.inbox.signal, Fence: shield.report})
 	a.status.Store(&Status{Host: c.Host, At: e.Clock.Now()})
 	a.holds.Store(&map[netip.Addr]bool{})
 	return a, nil
@@ -214,7 +214,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { a.journal.run(work) })
-	wg.Go(func() { a.renewer.run(work) })
+	wg.Go(func() { a.renewer.Run(work) })
 	wg.Go(func() { a.takeViews(work) })
 	o := newOwner(a, work, &wg)
 	err := o.run(ctx)
@@ -234,7 +234,7 @@ func (a *Agent) takeViews(ctx context.Context) {
 			if v == nil {
 				return
 			}
-			a.renewer.told(v.GetCoordinator(), v.GetConfiguration())
+			a.renewer.Told(v.GetCoordinator(), v.GetConfiguration())
 			a.inbox.putView(v, a.edges.Clock.Now())
 		}
 	}
@@ -242,7 +242,7 @@ func (a *Agent) takeViews(ctx context.Context) {
 
 // Datagram takes in an answer to a renewal. b is copied. Anything else is
 // ignored; under a flood answers are lost, as on a wire.
-func (a *Agent) Datagram(b []byte) { a.renewer.datagram(b) }
+func (a *Agent) Datagram(b []byte) { a.renewer.Datagram(b) }
 
 // SetConditions replaces what the health checks say of each set. The key ""
 // stands for every set that is not named.

@@ -2,12 +2,14 @@ package vipagent
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"holdfast/coordinator/lease"
+	"holdfast/coordinator/renew"
 	"holdfast/vipagent/fault"
 	"holdfast/vipagent/tenure"
 	"holdfast/vipagent/vip"
@@ -180,7 +182,7 @@ func (o *owner) absorb(now lease.Time, in events) {
 	}
 	for {
 		select {
-		case name := <-o.renewer.back:
+		case name := <-o.renewer.Back():
 			o.edges.Views.Redial(name)
 			o.announcer.all(now)
 			o.journal.info("coordinator answers again", "coordinator", name)
@@ -239,9 +241,9 @@ func (o *owner) keepDeadlines() {
 // note logs what happened to the sessions. It runs after the addresses are
 // as they should be.
 func (o *owner) note(now lease.Time) {
-	if late := o.renewer.paused.Swap(0); late > 0 {
-		o.journal.warn("this process stood still", "for", time.Duration(late).Round(time.Millisecond))
-		o.stalls.add(stall{lasted: time.Duration(late), ended: now}, o.config.TTL)
+	if late := o.renewer.Paused(); late > 0 {
+		o.journal.warn("this process stood still", "for", late.Round(time.Millisecond))
+		o.stalls.add(stall{lasted: late, ended: now}, o.config.TTL)
 	}
 	lapsed, proven := o.book.Note(o.moment(now), o.read && len(o.present) == 0)
 	if lapsed {
@@ -308,7 +310,7 @@ func (o *owner) start(s *slot, adopted lease.Time) {
 	ctx, stop := context.WithCancel(o.work)
 	o.stops[s.ID] = stop
 	o.wg.Go(func() { s.watch(ctx, o.edges.Clock, &o.guard, o.inbox.signal) })
-	o.renewer.add(s, adopted)
+	o.renewer.Add(renew.Kept{Session: s.Session, Proven: s.publish, Fenced: func() { s.fenced.Store(true) }}, adopted)
 }
 
 // retire makes sure that a session never acts again.
@@ -319,7 +321,7 @@ func (o *owner) retire(id uint64) {
 	}
 	s.retired.Store(true)
 	delete(o.slots, id)
-	o.renewer.drop(id)
+	o.renewer.Drop(id)
 	if stop, ok := o.stops[id]; ok {
 		stop()
 		delete(o.stops, id)
@@ -363,3 +365,5 @@ func (o *owner) save() bool {
 	}
 	return true
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

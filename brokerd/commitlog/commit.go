@@ -98,6 +98,13 @@ func (l *Log) CheckSpace() error {
 	return nil
 }
 
+// Low tells whether messages are refused with [ErrFull] for want of space.
+func (l *Log) Low() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.low
+}
+
 // Commit writes what was appended, and with FlushSync syncs it. On a full disk it takes
 // all that was appended back, refuses it and returns [ErrFull]; the log goes on. Any other
 // error stops the log for good.

@@ -89,20 +89,30 @@ func (t *tool) streamEvents(ctx context.Context, r *pb.EventsRequest) error {
 	}
 }
 
-const eventFormat = "%-8s  %-12s  %-9s  %-32s  %s\n"
+const eventFormat = "%-8s  %-12s  %-13s  %-32s  %s\n"
 
 // eventSubject is what an event is about.
 func eventSubject(e *pb.Event) string {
 	s := e.Set
-	if e.Host != "" {
+	switch {
+	case e.Group != "":
+		s = "group " + e.Group
+	case e.Topic != "":
+		s = "topic " + e.Topic
+	}
+	where := e.Host
+	if e.Broker != "" {
+		where = e.Broker
+	}
+	if where != "" {
 		if s != "" {
 			s += " "
 		}
-		s += "on " + e.Host
+		s += "on " + where
 	}
 	if e.Epoch != 0 {
 		s += fmt.Sprintf(" epoch %d", e.Epoch)
-	} else if e.Session != 0 && e.Set == "" {
+	} else if e.Session != 0 && e.Set == "" && e.Group == "" {
 		s += fmt.Sprintf(" session %d", e.Session)
 	}
 	return s

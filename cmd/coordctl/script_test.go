@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"coordctl": main})
+	testscript.Main(m, map[string]func(){"coordctl": main, "brokers": playBrokers})
 }
 
 // TestScripts runs testdata/*.txt: coordctl's behaviour, and its documentation.
@@ -28,7 +29,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			ports, err := freePorts(4)
+			ports, err := freePorts(5)
 			if err != nil {
 				return err
 			}
@@ -46,10 +47,13 @@ tls: off
 `, filepath.Join(env.WorkDir, "data"), ports[0], ports[0], strings.Repeat("B", 42)+"A", ports[1], ports[2])
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOLDFAST_SERVER", fmt.Sprintf("127.0.0.1:%d", ports[2]))
+			env.Setenv("BROKERS_PORT", fmt.Sprint(ports[4]))
+			env.Setenv("GOSSIP_SEED", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+			env.Setenv("GOSSIP_KEY", strings.Repeat("B", 42)+"A=")
 			env.Setenv("NOBODY", fmt.Sprintf("127.0.0.1:%d", ports[3]))
 			return os.WriteFile(filepath.Join(env.WorkDir, "coordinator.yaml"), []byte(config), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "says": says},
 	})
 }
 
@@ -93,4 +97,20 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("never succeeded: %s", strings.Join(args, " "))
+}
+
+// says PATTERN COMMAND...: the command is repeated until what it prints matches,
+// whatever its exit code.
+func says(ts *testscript.TestScript, neg bool, args []string) {
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+		_ = ts.Exec(args[1], args[2:]...)
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("never said %q: %s", args[0], strings.Join(args[1:], " "))
 }

@@ -77,8 +77,14 @@ func (t *tool) statusTable(w io.Writer, s *pb.StatusReply) {
 	columns(w, rows...)
 
 	columns(w, t.vipRows(s.Vips)...)
-	if len(s.Vips) == 0 {
+	if len(s.Vips)+len(s.Groups) == 0 {
 		fmt.Fprintln(w, "no VIP is defined yet: coordctl vip apply -f FILE")
+	}
+	if len(s.Groups) > 0 {
+		columns(w, t.groupRows(s.Groups)...)
+	}
+	if len(s.Groups)+len(s.Brokers) > 0 {
+		columns(w, t.brokerRows(&pb.ListGroupsReply{Groups: s.Groups, Brokers: s.Brokers})...)
 	}
 	for _, r := range s.Retiring {
 		fmt.Fprintf(w, "retiring: %s left %s and is not confirmed down by session %d\n", r.Address, r.Set, r.Session)
@@ -107,6 +113,15 @@ func (t *tool) verdictLine(s *pb.StatusReply) string {
 		}
 	}
 	facts := fmt.Sprintf("%d of %s held, leader %s, term %d, answered by %s", held, plural(len(s.Vips), "VIP set"), dash(s.Leader), s.Term, s.AnsweredBy)
+	if n := len(s.Groups); n > 0 {
+		masters := 0
+		for _, g := range s.Groups {
+			if g.Group.Master != "" {
+				masters++
+			}
+		}
+		facts = fmt.Sprintf("%d of %s with a master, %s", masters, plural(n, "broker group"), facts)
+	}
 	if s.Paused {
 		facts += ", PAUSED: nothing is given or moved (coordctl resume)"
 	}

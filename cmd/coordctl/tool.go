@@ -45,7 +45,7 @@ func (t *tool) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "coordctl",
 		Short: "Show and move what Holdfast holds",
-		Long: `coordctl shows who holds which virtual IP and why, and moves it.
+		Long: `coordctl shows who holds which virtual IP and which broker is master, and why, and moves them.
 
 It talks to any one coordinator: --server, else $HOLDFAST_SERVER, else those that the agent on this host knows
 (` + daemon.DefaultServers + `), else ` + defaultServer + `. Several addresses, separated by commas, are tried at once. Data goes to stdout, talk to stderr.`,
@@ -87,7 +87,7 @@ It talks to any one coordinator: --server, else $HOLDFAST_SERVER, else those tha
 	f.BoolVar(&t.noColor, "no-color", false, "no colours (also NO_COLOR)")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
-		t.statusCommand(), t.explainCommand(), t.vipCommand(), t.moveCommand(), t.drainCommand(), t.undrainCommand(),
+		t.statusCommand(), t.explainCommand(), t.vipCommand(), t.brokerCommand(), t.topicCommand(), t.moveCommand(), t.drainCommand(), t.undrainCommand(),
 		t.pauseCommand(), t.resumeCommand(), t.membersCommand(), t.eventsCommand(), t.leaderCommand(), t.snapshotCommand(), t.drillCommand(), t.importCommand(), t.migrateCommand(), t.probeCommand(),
 		t.keygenCommand(), t.versionCommand(), exitCodesTopic(),
 	)

@@ -11,9 +11,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast/cmd/internal/daemon"
 	"holdfast/vipagent/keepalived"
@@ -80,6 +81,9 @@ type plain struct {
 	path    string
 	errOut  io.Writer
 	log     *slog.Logger
+	mask    os.FileMode // the umask
+
+	noAccept *linux.NoAccept
 }
 
 // parse reads the configuration.
@@ -112,8 +116,25 @@ func (p *plain) parse() (*keepalived.Config, []keepalived.Diagnostic) {
 // configFiles are the files of this host.
 type configFiles struct{}
 
-func (configFiles) Read(path string) ([]byte, error)      { return os.ReadFile(path) }
 func (configFiles) Glob(pattern string) ([]string, error) { return filepath.Glob(pattern) }
+
+// Read reads a file. Like Keepalived it reads nothing else: from a FIFO it would wait
+// for a writer, and no signal would be heard meanwhile.
+func (configFiles) Read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return io.ReadAll(f)
+}
 
 // test is --config-test.
 func (p *plain) test() int {
@@ -156,6 +177,7 @@ func (p *plain) warn() {
 }
 
 func (p *plain) run() int {
+	daemon.SurviveClosedPipes()
 	writer := newLogWriter(p.errOut)
 	defer writer.Close()
 	level := "info"
@@ -163,13 +185,13 @@ func (p *plain) run() int {
 		level = "debug"
 	}
 	p.log = daemon.NewLogger(writer, daemon.Log{Level: level}).With("program", "vipagent")
-	if m := p.options["umask"]; m != "" {
-		mask, err := strconv.ParseUint(m, 0, 12)
-		if err != nil {
-			p.log.Error("wrong umask", "umask", m)
-			return daemon.ExitUsage
-		}
-		syscall.Umask(int(mask))
+	var err error
+	if p.mask, err = plainUmask(p.options); err != nil {
+		p.log.Error("wrong umask", "umask", p.options["umask"])
+		return daemon.ExitUsage
+	}
+	if p.options["umask"] != "" {
+		syscall.Umask(int(p.mask))
 	}
 	c, ds := p.parse()
 	p.report(ds)
@@ -218,14 +240,15 @@ func (p *plain) serve(c *keepalived.Config) error {
 	} else if n > 0 {
 		p.log.Info("a former process left routes and rules: removed", "count", n)
 	}
-	p.dropNotAccepted(kernel, c)
-	if !p.options.has("dont-release-vrrp") {
-		defer p.dropNotAccepted(kernel, &keepalived.Config{})
+	if p.noAccept, err = linux.OpenNoAccept(p.options.has("dont-release-vrrp")); err != nil {
+		return err
 	}
-	host := newPlainHost(kernel)
+	defer p.noAccept.Close()
+	p.dropNotAccepted(c)
+	host := newPlainHost(kernel, p.mask)
 	defer host.close()
 	host.scripts.configure(c.Global)
-	if err := prepareFiles(c); err != nil {
+	if err := prepareFiles(c, p.mask); err != nil {
 		p.log.Warn("cannot make what the configuration asks for", "error", err)
 	}
 	r := router.New(router.Config{
@@ -245,7 +268,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
-				p.reload(r, host.scripts, kernel)
+				p.reload(r, host.scripts)
 			case syscall.SIGUSR1:
 				r.Dump(router.DumpData)
 			case syscall.SIGUSR2:
@@ -264,7 +287,7 @@ func (p *plain) serve(c *keepalived.Config) error {
 }
 
 // reload reads the configuration again; one that cannot be used changes nothing.
-func (p *plain) reload(r *router.Router, scripts *plainScripts, kernel *linux.Kernel) {
+func (p *plain) reload(r *router.Router, scripts *plainScripts) {
 	p.log.Info("reloading", "file", p.path)
 	c, ds := p.parse()
 	p.report(ds)
@@ -272,18 +295,18 @@ func (p *plain) reload(r *router.Router, scripts *plainScripts, kernel *linux.Ke
 		p.log.Error("the new configuration cannot be used: the old one stays", "file", p.path)
 		return
 	}
-	if err := prepareFiles(c); err != nil {
+	if err := prepareFiles(c, p.mask); err != nil {
 		p.log.Warn("cannot make what the configuration asks for", "error", err)
 	}
 	scripts.configure(c.Global)
-	p.dropNotAccepted(kernel, c)
+	p.dropNotAccepted(c)
 	r.Reload(c)
 }
 
 // dropNotAccepted makes the host drop packets to the addresses of instances with
 // no_accept. The rules hold in every state: a host that is not MASTER takes no such
 // packets anyway.
-func (p *plain) dropNotAccepted(kernel *linux.Kernel, c *keepalived.Config) {
+func (p *plain) dropNotAccepted(c *keepalived.Config) {
 	var list []netip.Addr
 	for _, in := range c.Instances {
 		if in.Accept || in.Priority == vrrp.PriorityOwner {
@@ -293,7 +316,7 @@ func (p *plain) dropNotAccepted(kernel *linux.Kernel, c *keepalived.Config) {
 			list = append(list, a.Prefix.Addr())
 		}
 	}
-	if err := kernel.SetNoAccept(list); err != nil {
+	if err := p.noAccept.Set(list); err != nil {
 		p.log.Error("no_accept is not enforced: packets to the virtual addresses are taken", "error", err)
 	}
 }

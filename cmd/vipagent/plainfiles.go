@@ -24,6 +24,7 @@ import (
 
 // plainFiles are the files, processes and servers that a keepalived.conf names.
 type plainFiles struct {
+	mask  os.FileMode // what files that are made do not allow
 	mu    sync.Mutex
 	fifos map[string]fifo
 }
@@ -87,13 +88,13 @@ func (f *plainFiles) Processes(p keepalived.TrackProcess) (int, error) {
 }
 
 // prepareFiles makes the tracked files and FIFOs that are to be made.
-func prepareFiles(c *keepalived.Config) error {
+func prepareFiles(c *keepalived.Config, mask os.FileMode) error {
 	var errs []error
 	for _, f := range c.Files {
 		if f.Init == nil {
 			continue
 		}
-		flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+		flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC | unix.O_NONBLOCK // a FIFO has no reader to wait for
 		if !f.InitOver {
 			flags |= os.O_EXCL
 		}
@@ -108,7 +109,7 @@ func prepareFiles(c *keepalived.Config) error {
 		errs = append(errs, err)
 	}
 	for _, f := range c.Global.NotifyFIFOs {
-		err := unix.Mkfifo(f.Path, 0o644)
+		err := makeFIFO(f.Path, mask)
 		if errors.Is(err, unix.EEXIST) {
 			continue
 		}
@@ -132,7 +133,7 @@ func (f *plainFiles) Tell(path, line string) error {
 		delete(f.fifos, path)
 	}
 	if errors.Is(err, unix.ENOENT) {
-		err = unix.Mkfifo(path, 0o644)
+		err = makeFIFO(path, f.mask)
 	}
 	if err != nil {
 		return fmt.Errorf("make FIFO: %w", err)
@@ -151,6 +152,13 @@ func (f *plainFiles) Tell(path, line string) error {
 		return fmt.Errorf("write to FIFO: %w", err)
 	}
 	return nil
+}
+
+// fileMode is that of FIFOs and dumps before the umask.
+const fileMode = 0o644
+
+func makeFIFO(path string, mask os.FileMode) error {
+	return unix.Mkfifo(path, uint32(fileMode&^mask))
 }
 
 // openFIFO opens it for reading too, so that it may be opened and written without a
@@ -176,7 +184,7 @@ func (f *plainFiles) Write(path string, content []byte) error {
 		return fmt.Errorf("write file: %w", err)
 	}
 	_, err = io.Copy(t, bytes.NewReader(content))
-	if err = errors.Join(err, t.Close()); err == nil {
+	if err = errors.Join(err, t.Chmod(fileMode&^f.mask), t.Close()); err == nil {
 		err = os.Rename(t.Name(), path)
 	}
 	if err != nil {
@@ -205,6 +213,7 @@ func (f *plainFiles) Mail(ctx context.Context, to keepalived.Email, subject, bod
 		return fmt.Errorf("connect to mail server: %w", err)
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	_ = conn.SetDeadline(time.Now().Add(smtpTimeout))
 	host, _, _ := net.SplitHostPort(server)
 	c, err := smtp.NewClient(conn, host)

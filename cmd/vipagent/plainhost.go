@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"os"
 	"time"
 
 	"holdfast/vipagent/linux"
@@ -57,8 +58,8 @@ type plainHost struct {
 	files     *plainFiles
 }
 
-func newPlainHost(k *linux.Kernel) *plainHost {
-	return &plainHost{links: plainLinks{k}, addresses: plainAddresses{k}, routes: plainRoutes{k}, macs: plainMACs{k}, sockets: plainSockets{k}, scripts: &plainScripts{}, files: &plainFiles{}}
+func newPlainHost(k *linux.Kernel, mask os.FileMode) *plainHost {
+	return &plainHost{links: plainLinks{k}, addresses: plainAddresses{k}, routes: plainRoutes{k}, macs: plainMACs{k}, sockets: plainSockets{k}, scripts: &plainScripts{}, files: &plainFiles{mask: mask}}
 }
 
 func (h *plainHost) close() { h.files.Close() }

@@ -36,6 +36,10 @@ func (a plainAddresses) Announce(list []keepalived.Address) error {
 	return a.kernel.Announce(addresses)
 }
 
+func (a plainAddresses) Promote(iface string, on bool) (was bool, err error) {
+	return a.kernel.PromoteSecondaries(iface, on)
+}
+
 func (a plainAddresses) Left() ([]keepalived.Address, error) {
 	list, err := a.kernel.PlainAddresses()
 	out := make([]keepalived.Address, len(list))

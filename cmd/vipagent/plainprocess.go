@@ -76,12 +76,51 @@ func enterNamespace(name string) error {
 	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), namespaceDone+"="+name))
 }
 
+// defaultUmask is Keepalived's: FIFOs and dumps are their user's alone.
+const defaultUmask = 0o177
+
+// plainUmask is the umask that the options ask for.
+func plainUmask(g given) (os.FileMode, error) {
+	text := g["umask"]
+	if text == "" {
+		return defaultUmask, nil
+	}
+	mask, err := strconv.ParseUint(text, 0, 9)
+	return os.FileMode(mask), err
+}
+
+// setNice sets the nice value of all threads, and so of those that they will start.
+func setNice(n int) error {
+	return eachThread(func(tid int) error {
+		return os.NewSyscallError("setpriority", unix.Setpriority(unix.PRIO_PROCESS, tid, n))
+	})
+}
+
+// eachThread does something to all threads. One that has ended meanwhile is no error.
+func eachThread(f func(tid int) error) error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		if err := f(tid); !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // raisePriority does what vrrp_priority, vrrp_rt_priority and vrrp_no_swap ask for.
 // Scripts do not inherit it.
 func raisePriority(g keepalived.Global, log *slog.Logger) {
 	var errs []error
 	if g.Priority != 0 {
-		errs = append(errs, os.NewSyscallError("setpriority", unix.Setpriority(unix.PRIO_PROCESS, 0, g.Priority)))
+		errs = append(errs, setNice(g.Priority))
 	}
 	if g.NoSwap {
 		errs = append(errs, os.NewSyscallError("mlockall", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE)))
@@ -97,20 +136,10 @@ func raisePriority(g keepalived.Global, log *slog.Logger) {
 // realtime makes all threads, and those that they will start, real-time ones; what is
 // executed is an ordinary process again.
 func realtime(priority int) error {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, t := range tasks {
-		tid, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
+	return eachThread(func(tid int) error {
 		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: uint32(priority)}
-		errs = append(errs, os.NewSyscallError("sched_setattr", unix.SchedSetAttr(tid, &attr, 0)))
-	}
-	return errors.Join(errs...)
+		return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(tid, &attr, 0))
+	})
 }
 
 // logWriter writes the log in a goroutine of its own, so that a reader who does not

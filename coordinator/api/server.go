@@ -29,11 +29,12 @@ const forwardedKey = "holdfast-forwarded"
 // maxSnapshot bounds an uploaded snapshot.
 const maxSnapshot = 64 << 20
 
-// Register adds the three services of coordinator c to a gRPC server. peers
+// Register adds the four services of coordinator c to a gRPC server. peers
 // are used to pass calls on to the leader.
 func Register(s *grpc.Server, c *coordinator.Coordinator, peers *Peers) {
 	srv := &server{c: c, peers: peers}
 	pb.RegisterSessionsServer(s, &sessions{server: srv})
+	pb.RegisterBrokersServer(s, &brokers{server: srv})
 	pb.RegisterPeersServer(s, &peerService{server: srv})
 	pb.RegisterOperatorServer(s, &operator{server: srv})
 }
@@ -46,7 +47,7 @@ type server struct {
 // remote makes a call on another coordinator.
 type remote[Req, Reply any] func(context.Context, grpc.ClientConnInterface, Req) (Reply, error)
 
-// bySessions and byOperator make a remote of a client's method.
+// bySessions, byBrokers and byOperator make a remote of a client's method.
 func bySessions[Req, Reply any](call func(pb.SessionsClient, context.Context, Req, ...grpc.CallOption) (Reply, error)) remote[Req, Reply] {
 	return func(ctx context.Context, cc grpc.ClientConnInterface, r Req) (Reply, error) {
 		return call(pb.NewSessionsClient(cc), ctx, r)

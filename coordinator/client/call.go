@@ -28,59 +28,43 @@ const (
 // to one coordinator at a time, and one whose answer is lost leaves a session
 // behind that nobody renews and that the quorum ends.
 func (s *Sessions) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenReply, error) {
-	return call(ctx, s, "open session", tryLimit, func(ctx context.Context, c pb.SessionsClient) (*pb.OpenReply, error) {
-		return c.Open(ctx, r)
-	})
+	return call(ctx, s, "open session", tryLimit, r, pb.NewSessionsClient, pb.SessionsClient.Open)
 }
 
 // Release gives grants back. Errors of all calls: a [*RefusedError] is final;
 // else ctx has ended, and the outcome is unknown.
 func (s *Sessions) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseReply, error) {
-	return call(ctx, s, "release", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReleaseReply, error) {
-		return c.Release(ctx, r)
-	})
+	return call(ctx, s, "release", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.Release)
 }
 
 // ConfirmRemoval reports addresses that left a set and are down.
 func (s *Sessions) ConfirmRemoval(ctx context.Context, r *pb.ConfirmRemovalRequest) (*pb.ConfirmRemovalReply, error) {
-	return call(ctx, s, "confirm removal", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ConfirmRemovalReply, error) {
-		return c.ConfirmRemoval(ctx, r)
-	})
+	return call(ctx, s, "confirm removal", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.ConfirmRemoval)
 }
 
 // ReportCondition reports what health checks say.
 func (s *Sessions) ReportCondition(ctx context.Context, r *pb.ReportConditionRequest) (*pb.ReportConditionReply, error) {
-	return call(ctx, s, "report condition", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportConditionReply, error) {
-		return c.ReportCondition(ctx, r)
-	})
+	return call(ctx, s, "report condition", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.ReportCondition)
 }
 
 // ReportRouter reports how this host stands in the VRRP of shared sets.
 func (s *Sessions) ReportRouter(ctx context.Context, r *pb.ReportRouterRequest) (*pb.ReportRouterReply, error) {
-	return call(ctx, s, "report router", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportRouterReply, error) {
-		return c.ReportRouter(ctx, r)
-	})
+	return call(ctx, s, "report router", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.ReportRouter)
 }
 
 // ReportStall reports that this agent did not run for a time.
 func (s *Sessions) ReportStall(ctx context.Context, r *pb.ReportStallRequest) (*pb.ReportStallReply, error) {
-	return call(ctx, s, "report stall", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.ReportStallReply, error) {
-		return c.ReportStall(ctx, r)
-	})
+	return call(ctx, s, "report stall", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.ReportStall)
 }
 
 // Rebind moves the grants of one session to another.
 func (s *Sessions) Rebind(ctx context.Context, r *pb.RebindRequest) (*pb.RebindReply, error) {
-	return call(ctx, s, "rebind", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.RebindReply, error) {
-		return c.Rebind(ctx, r)
-	})
+	return call(ctx, s, "rebind", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.Rebind)
 }
 
 // Close ends a session whose addresses are all down.
 func (s *Sessions) Close(ctx context.Context, r *pb.CloseRequest) (*pb.CloseReply, error) {
-	return call(ctx, s, "close session", hedgeAfter, func(ctx context.Context, c pb.SessionsClient) (*pb.CloseReply, error) {
-		return c.Close(ctx, r)
-	})
+	return call(ctx, s, "close session", hedgeAfter, r, pb.NewSessionsClient, pb.SessionsClient.Close)
 }
 
 type outcome[Reply any] struct {
@@ -91,7 +75,10 @@ type outcome[Reply any] struct {
 // call makes a call through whoever answers first, round after round until ctx
 // ends. Within a round the leader is asked first, and the next one when the one
 // before has failed or hedge has passed.
-func call[Reply any](ctx context.Context, s *Sessions, what string, hedge time.Duration, f func(context.Context, pb.SessionsClient) (Reply, error)) (Reply, error) {
+func call[Client, Request, Reply any](ctx context.Context, s *Sessions, what string, hedge time.Duration, r Request,
+	service func(grpc.ClientConnInterface) Client, method func(Client, context.Context, Request, ...grpc.CallOption) (Reply, error),
+) (Reply, error) {
+	f := func(ctx context.Context, conn *grpc.ClientConn) (Reply, error) { return method(service(conn), ctx, r) }
 	var none Reply
 	select {
 	case <-s.ready:
@@ -121,14 +108,14 @@ func call[Reply any](ctx context.Context, s *Sessions, what string, hedge time.D
 }
 
 // round asks each peer at most once.
-func round[Reply any](ctx context.Context, peers []*peer, hedge time.Duration, f func(context.Context, pb.SessionsClient) (Reply, error)) (Reply, error) {
+func round[Reply any](ctx context.Context, peers []*peer, hedge time.Duration, f func(context.Context, *grpc.ClientConn) (Reply, error)) (Reply, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan outcome[Reply], len(peers))
 	try := func(conn *grpc.ClientConn) {
 		own, cancel := context.WithTimeout(ctx, tryLimit)
 		defer cancel()
-		reply, err := f(own, pb.NewSessionsClient(conn))
+		reply, err := f(own, conn)
 		results <- outcome[Reply]{reply, err}
 	}
 	var none Reply

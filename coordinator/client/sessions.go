@@ -33,9 +33,10 @@ type Coordinator struct {
 	API  string // host:port
 }
 
-// SessionsConfig configures [Sessions]. Host and Coordinators are required.
+// SessionsConfig configures [Sessions]. Host or Broker, and Coordinators, are required.
 type SessionsConfig struct {
-	Host string // whose views to watch
+	Host   string // whose views to watch
+	Broker string // set: the views are those of this broker, with the groups in them
 	// Coordinators returns all that are known now; it is asked again and
 	// again. Those that views name are used as well, until they are removed.
 	Coordinators func() []Coordinator
@@ -44,7 +45,7 @@ type SessionsConfig struct {
 	Dial func(address string) (*grpc.ClientConn, error)
 }
 
-// Sessions is an agent's way to the coordinators. It is safe for concurrent use.
+// Sessions is an agent's or a broker's way to the coordinators. It is safe for concurrent use.
 type Sessions struct {
 	config SessionsConfig
 	views  chan *pb.View
@@ -242,7 +243,7 @@ func (s *Sessions) watchOnce(ctx context.Context, p *peer) (got bool) {
 	p.mu.Unlock()
 	// From the beginning each time: the first view also tells the coordinator's
 	// configuration, without which it cannot be asked for a promise.
-	stream, err := pb.NewSessionsClient(conn).Watch(ctx, &pb.WatchRequest{Host: s.config.Host}, grpc.WaitForReady(true))
+	stream, err := pb.NewSessionsClient(conn).Watch(ctx, &pb.WatchRequest{Host: s.config.Host, Broker: s.config.Broker}, grpc.WaitForReady(true))
 	if err != nil {
 		return false
 	}

@@ -24,6 +24,7 @@ type fakeCoordinator struct {
 	views     chan *pb.View // sent to whoever watches
 	watches   atomic.Int32
 	calls     atomic.Int32
+	watched   atomic.Pointer[pb.WatchRequest] // the last request
 
 	mu      sync.Mutex
 	release func(ctx context.Context) error
@@ -31,12 +32,18 @@ type fakeCoordinator struct {
 
 func startCoordinator(t *testing.T, name, address string) *fakeCoordinator {
 	t.Helper()
+	return startCoordinatorWith(t, name, address, pb.UnimplementedBrokersServer{})
+}
+
+func startCoordinatorWith(t *testing.T, name, address string, brokers pb.BrokersServer) *fakeCoordinator {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &fakeCoordinator{name: name, api: l.Addr().String(), server: grpc.NewServer(), views: make(chan *pb.View, 16)}
 	pb.RegisterSessionsServer(c.server, c)
+	pb.RegisterBrokersServer(c.server, brokers)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.server.Serve(l) }()
 	t.Cleanup(func() { c.server.Stop(); <-done })
@@ -45,6 +52,7 @@ func startCoordinator(t *testing.T, name, address string) *fakeCoordinator {
 
 func (c *fakeCoordinator) Watch(r *pb.WatchRequest, s grpc.ServerStreamingServer[pb.View]) error {
 	c.watches.Add(1)
+	c.watched.Store(r)
 	if err := s.Send(&pb.View{Coordinator: c.name, Index: 1}); err != nil {
 		return err
 	}
@@ -95,13 +103,19 @@ func (c *fakeCoordinator) Open(ctx context.Context, r *pb.OpenRequest) (*pb.Open
 // startSessions runs a client for those coordinators.
 func startSessions(t *testing.T, cs ...*fakeCoordinator) *Sessions {
 	t.Helper()
-	s := NewSessions(SessionsConfig{Host: "h", Coordinators: func() []Coordinator {
+	return startSessionsAs(t, SessionsConfig{Host: "h"}, cs...)
+}
+
+func startSessionsAs(t *testing.T, config SessionsConfig, cs ...*fakeCoordinator) *Sessions {
+	t.Helper()
+	config.Coordinators = func() []Coordinator {
 		var out []Coordinator
 		for _, c := range cs {
 			out = append(out, Coordinator{c.name, c.api})
 		}
 		return out
-	}})
+	}
+	s := NewSessions(config)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

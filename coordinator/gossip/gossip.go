@@ -32,6 +32,7 @@ import (
 const (
 	RoleCoordinator = "coordinator"
 	RoleAgent       = "agent"
+	RoleBroker      = "broker"
 )
 
 // Errors of this package. A bad [Config] gives a [*ConfigError] around one of
@@ -62,7 +63,7 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 // Node is one row of the members view.
 type Node struct {
 	Name    string // role "/" host
-	Role    string // RoleCoordinator or RoleAgent
+	Role    string // RoleCoordinator, RoleAgent or RoleBroker
 	Host    string
 	Gossip  string // ip:port that datagrams to it go to
 	API     string // host:port, "" for none or not known
@@ -77,7 +78,7 @@ type Node struct {
 
 // Config describes this node. Role, Host, Bind and Keys are required.
 type Config struct {
-	Role string // RoleCoordinator or RoleAgent
+	Role string // RoleCoordinator, RoleAgent or RoleBroker
 	Host string // [A-Za-z0-9][A-Za-z0-9._-]{0,62}, unique within the role
 	// Bind is the ip:port to listen on, UDP and TCP. Port 0 takes a free one.
 	Bind string

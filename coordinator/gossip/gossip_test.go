@@ -532,7 +532,7 @@ func TestConfigIsRefused(t *testing.T) {
 	}{
 		"no key":             {func(c *Config) { c.Keys = nil }, "keys", ErrNoKey},
 		"short key":          {func(c *Config) { c.Keys = [][]byte{testKey, []byte("short")} }, "keys", nil},
-		"role":               {func(c *Config) { c.Role = "broker" }, "name", nil},
+		"role":               {func(c *Config) { c.Role = "witness" }, "name", nil},
 		"host":               {func(c *Config) { c.Host = "a/b" }, "name", nil},
 		"bind":               {func(c *Config) { c.Bind = "localhost:1" }, "bind", nil},
 		"wildcard advertise": {func(c *Config) { c.Bind = "0.0.0.0:0" }, "advertise", nil},

@@ -116,11 +116,11 @@ func (t *table) store(p *peer) bool {
 	return true
 }
 
-// evict removes the agent that has been dead for longest.
+// evict removes the holder, agent or broker, that has been dead for longest.
 func evict(peers map[string]*peer) bool {
 	oldest := ""
 	for name, p := range peers {
-		if p.node.Alive || p.node.Role != RoleAgent {
+		if p.node.Alive || p.node.Role == RoleCoordinator {
 			continue
 		}
 		if o, ok := peers[oldest]; !ok || p.node.Since.Before(o.node.Since) ||

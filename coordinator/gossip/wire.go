@@ -93,8 +93,8 @@ func checkAddress(a netip.AddrPort) error {
 // parseName splits and checks a node's name.
 func parseName(name string) (role, host string, err error) {
 	role, host, ok := strings.Cut(name, "/")
-	if !ok || role != RoleCoordinator && role != RoleAgent {
-		return "", "", fmt.Errorf("node name %q does not start with %s/ or %s/", name, RoleCoordinator, RoleAgent)
+	if !ok || role != RoleCoordinator && role != RoleAgent && role != RoleBroker {
+		return "", "", fmt.Errorf("node name %q does not start with %s/, %s/ or %s/", name, RoleCoordinator, RoleAgent, RoleBroker)
 	}
 	if host == "" || len(host) > maxHostLen {
 		return "", "", fmt.Errorf("host name %q has %d characters: must be 1 to %d", host, len(host), maxHostLen)

@@ -1,9 +1,9 @@
-// Package schedule decides which host should hold which set, and says why. It
-// is a pure function of the replicated state, of which sessions are live, and
+// Package schedule decides which host should hold which set and which broker should be
+// master of which group (masters.go), and says why. It is a pure function of the replicated state, of which sessions are live, and
 // of time as an argument; it has no clock, no I/O and no dependence on the
 // order of maps.
 //
-// The rules, in the order in which they are asked:
+// The rules of sets, in the order in which they are asked:
 //
 //   - Units. The sets of one sync group are one unit: placed on one host by
 //     one decision, on the sum of their effective priorities. Any other set is
@@ -62,9 +62,12 @@ type Input struct {
 	// Now is any monotonic time; it is only compared with earlier Nows of the
 	// same Tracker.
 	Now time.Duration
-	// Seen remembers since when hosts have been eligible. nil means that every
-	// preempt delay has passed.
+	// Seen remembers since when hosts have been eligible, and groups without a member of
+	// their in-sync set. nil means that every delay has passed.
 	Seen *Tracker
+	// Replica is what a broker last said of its replica of a group, the zero value if
+	// nothing. nil means that nobody has said anything.
+	Replica func(group, broker string) Replica
 }
 
 // Placement gives a free set to a session.
@@ -88,7 +91,8 @@ type Recall struct {
 type Decision struct {
 	Grants  []Placement
 	Recalls []Recall
-	// Again is after how long a preempt delay ends that would change the
+	Masters []Mastership // of free broker groups, by group
+	// Again is after how long a delay ends that would change the
 	// decision. 0 = nothing waits.
 	Again time.Duration
 }
@@ -101,6 +105,9 @@ func (d Decision) Ops() []fsm.Op {
 	}
 	for _, r := range d.Recalls {
 		ops = append(ops, fsm.RecallSet{Set: r.Set, Epoch: r.Epoch, To: r.To, Cause: r.Reason})
+	}
+	for _, m := range d.Masters {
+		ops = append(ops, fsm.GrantGroup{Group: m.Group, Session: m.Session, Unclean: m.Unclean, Cause: m.Reason})
 	}
 	return ops
 }
@@ -127,7 +134,13 @@ func Decide(in Input) Decision {
 	}
 	p := newPlan(in)
 	p.run()
-	return p.result()
+	d := p.result()
+	masters, again := newMasters(in).run()
+	d.Masters = masters
+	if again > 0 && (d.Again == 0 || again < d.Again) {
+		d.Again = again
+	}
+	return d
 }
 
 // Tracker remembers since when each host has been eligible for each set
@@ -135,6 +148,7 @@ func Decide(in Input) Decision {
 // anew, so preempt delays begin again. It is not safe for concurrent use.
 type Tracker struct {
 	since map[pair]sighting
+	bare  map[string]time.Duration // since when a group has been seen with no open session of its in-sync set
 	round uint64
 }
 
@@ -146,11 +160,15 @@ type sighting struct {
 }
 
 // NewTracker returns a Tracker that has seen nothing.
-func NewTracker() *Tracker { return &Tracker{since: make(map[pair]sighting)} }
+func NewTracker() *Tracker {
+	return &Tracker{since: make(map[pair]sighting), bare: make(map[string]time.Duration)}
+}
 
 // Clone returns an independent copy, for a decision on a state that has not
 // come about yet.
-func (t *Tracker) Clone() *Tracker { return &Tracker{since: maps.Clone(t.since), round: t.round} }
+func (t *Tracker) Clone() *Tracker {
+	return &Tracker{since: maps.Clone(t.since), bare: maps.Clone(t.bare), round: t.round}
+}
 
 // Observe notes who is eligible in this state, not counting anti-affinity,
 // which is a matter of the others' places and not of the host. [Decide] calls
@@ -178,6 +196,29 @@ func (t *Tracker) Observe(in Input) {
 			delete(t.since, key)
 		}
 	}
+	t.observeGroups(in)
+}
+
+// observeGroups notes which groups have no open session of their in-sync set.
+func (t *Tracker) observeGroups(in Input) {
+	bare := make(map[string]bool)
+	open := newMasters(in).open
+	for _, g := range in.State.Groups() {
+		bare[g.Name] = !slices.ContainsFunc(g.Record.InSync, func(id string) bool { return open[id] })
+		if _, known := t.bare[g.Name]; bare[g.Name] && !known {
+			t.bare[g.Name] = in.Now
+		}
+	}
+	maps.DeleteFunc(t.bare, func(name string, _ time.Duration) bool { return !bare[name] })
+}
+
+// bareFor says for how long a group has been seen so.
+func (t *Tracker) bareFor(name string, now time.Duration) time.Duration {
+	since, known := t.bare[name]
+	if !known {
+		return 0
+	}
+	return now - since
 }
 
 // eligibleFor says how long a host has been eligible for a set. One that was

@@ -38,6 +38,8 @@ var rewrite = flag.Bool("rewrite", false, "write the outputs of testdata/*.txt a
 //	settle              step and release, until nothing happens any more
 //	show                prints who holds what
 //	explain SET
+//
+// and of broker groups those of masters_test.go.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 5 {
@@ -90,14 +92,17 @@ type world struct {
 	stale   map[fsm.SessionID]bool
 	now     time.Duration
 	nextIP  int
+	reports map[string]Replica // by "GROUP BROKER"
 }
 
 func newWorld() *world {
-	return &world{state: fsm.New(), tracker: NewTracker(), silent: make(map[string]bool), stale: make(map[fsm.SessionID]bool)}
+	return &world{state: fsm.New(), tracker: NewTracker(), silent: make(map[string]bool), stale: make(map[fsm.SessionID]bool),
+		reports: make(map[string]Replica)}
 }
 
 func (w *world) input() Input {
-	return Input{State: w.state, Now: w.now, Seen: w.tracker, Live: func(id fsm.SessionID) bool {
+	replica := func(group, broker string) Replica { return w.reports[group+" "+broker] }
+	return Input{State: w.state, Now: w.now, Seen: w.tracker, Replica: replica, Live: func(id fsm.SessionID) bool {
 		s, ok := w.state.Session(id)
 		return ok && !w.silent[s.Host] && !w.stale[id]
 	}}
@@ -149,7 +154,7 @@ func (w *world) do(out *strings.Builder, words []string) error {
 	case "explain":
 		return w.explain(out, args[0])
 	}
-	return fmt.Errorf("unknown command")
+	return w.doGroup(out, cmd, args)
 }
 
 func (w *world) set(args []string) error {
@@ -206,7 +211,7 @@ func (w *world) sessions(cmd string, hosts []string) error {
 		case "live":
 			delete(w.silent, h)
 		case "expire":
-			for _, s := range w.state.SessionsOf(h) {
+			for _, s := range append(w.state.SessionsOf(h), w.brokers(h)...) {
 				if err := w.apply(fsm.CloseSession{Session: s.ID}); err != nil {
 					return err
 				}
@@ -288,10 +293,17 @@ func (w *world) print(out *strings.Builder, d Decision) {
 		}
 		fmt.Fprintf(out, "recall %s (epoch %d) from %s for %s: %s\n", r.Set, r.Epoch, r.From, to, r.Reason)
 	}
+	for _, m := range d.Masters {
+		unclean := ""
+		if m.Unclean {
+			unclean = ", unclean"
+		}
+		fmt.Fprintf(out, "make %s (session %d) master of %s%s: %s\n", m.Broker, m.Session, m.Group, unclean, m.Reason)
+	}
 	if d.Again > 0 {
 		fmt.Fprintf(out, "look again in %v\n", d.Again)
 	}
-	if len(d.Grants)+len(d.Recalls) == 0 && d.Again == 0 {
+	if len(d.Grants)+len(d.Recalls)+len(d.Masters) == 0 && d.Again == 0 {
 		fmt.Fprintln(out, "nothing to do")
 	}
 }

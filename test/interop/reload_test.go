@@ -49,6 +49,10 @@ func reloadUnderLoad(t *testing.T, p program) {
 			slices.Reverse(vips)
 		}
 		site.list(vips)
+		if turn == 2 && p.name == holdfast().name {
+			// One that comes, is Backup at first, and has an address in common with the holder.
+			site.setting.instances = append(site.setting.instances, instance{vrid: 59, vips: []string{vip4}})
+		}
 		site.recorder.Probe(kept, kept6)
 		check(t, site.reload(0))
 		want := netip.MustParsePrefix(added).Addr()

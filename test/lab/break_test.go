@@ -198,7 +198,8 @@ func TestChildAlone(t *testing.T) {
 	check(t, p.SignalChild(unix.SIGKILL))
 	eventually(t, func() error {
 		if got := p.Child(); got == child || got == p.PID() {
-			return fmt.Errorf("no new child: the guardian %d runs: %v, the first child was %d, now %v", p.PID(), p.Running(), child, p.Children())
+			log, _ := os.ReadFile(p.Log)
+			return fmt.Errorf("no new child: the guardian %d runs: %v, the first child was %d, now %v; it says: %s", p.PID(), p.Running(), child, p.Children(), log)
 		}
 		return nil
 	})

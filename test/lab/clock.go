@@ -78,3 +78,15 @@ func Poll(ctx context.Context, every time.Duration, check func() error) error {
 		}
 	}
 }
+
+// Wait lets a fault stay for a time; it returns early with ctx's error.
+func Wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -27,6 +27,7 @@ type ClusterConfig struct {
 	Log          string        // log level of the daemons; "": info
 	Disks        bool          // the coordinators' disks can hang
 	Agent        string        // another build of vipagent; "": that in Bin
+	Brokers      BrokerConfig
 }
 
 // Cluster is a set of real daemons in a network. Its methods are safe for
@@ -42,6 +43,7 @@ type Cluster struct {
 	extra        map[*Host]string // more lines for a host's vipagent.yaml
 	disks        map[*Host]*Disk  // of the coordinators
 	ahead        map[*Host]time.Duration
+	brokers      map[*Host]broker
 }
 
 // NewCluster prepares a cluster. Nothing runs yet.
@@ -72,6 +74,7 @@ func (n *Network) NewCluster(config ClusterConfig) *Cluster {
 		extra:        make(map[*Host]string),
 		disks:        make(map[*Host]*Disk),
 		ahead:        make(map[*Host]time.Duration),
+		brokers:      make(map[*Host]broker),
 	}
 }
 
@@ -87,6 +90,11 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}
 	for _, h := range c.config.Agents {
 		if _, err := c.StartAgent(h); err != nil {
+			return err
+		}
+	}
+	for _, h := range c.config.Brokers.Hosts {
+		if _, err := c.StartBroker(h); err != nil {
 			return err
 		}
 	}
@@ -263,6 +271,15 @@ func (c *Cluster) Revive() error {
 	}
 	for _, h := range c.config.Agents {
 		if err := revive(h, c.Agent(h), c.StartAgent); err != nil {
+			return err
+		}
+	}
+	for _, h := range c.config.Brokers.Hosts {
+		p, d := c.Broker(h)
+		if d != nil {
+			d.Free()
+		}
+		if err := revive(h, p, c.StartBroker); err != nil {
 			return err
 		}
 	}

@@ -25,9 +25,20 @@ func (p *Process) Child() int {
 	return p.PID()
 }
 
-// SignalChild sends a signal to the agent alone.
+// childPatience is how long a guardian may take to start its child again.
+const childPatience = time.Second
+
+// SignalChild sends a signal to the agent alone. A guardian whose child has just ended
+// is not taken for the agent: the next child gets the signal.
 func (p *Process) SignalChild(s unix.Signal) error {
-	if err := unix.Kill(p.Child(), s); err != nil && !errors.Is(err, unix.ESRCH) {
+	pid := p.Child()
+	for late := Now().Add(childPatience); pid == p.PID() && p.guards.Load(); pid = p.Child() {
+		if !p.Running() || Now() > late {
+			return fmt.Errorf("send %s to the child of %s on %s: it has none", unix.SignalName(s), p.Name, p.Host.Name)
+		}
+		sleepUntil(Now().Add(5 * time.Millisecond))
+	}
+	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("send %s to the child of %s on %s: %w", unix.SignalName(s), p.Name, p.Host.Name, err)
 	}
 	return nil
@@ -103,6 +114,9 @@ func (p *Process) children() []int {
 		if err == nil && exe == program && parentOf(pid) == p.PID() && ownMemory(pid, p.PID()) {
 			found = append(found, pid)
 		}
+	}
+	if len(found) > 0 {
+		p.guards.Store(true)
 	}
 	return found
 }

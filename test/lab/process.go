@@ -9,6 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +41,8 @@ type Process struct {
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and was waited for
+
+	guards atomic.Bool // a child of it was seen
 }
 
 // Start starts a program in the host's namespaces.
@@ -127,6 +132,41 @@ func (p *Process) ExitCode() int {
 func (p *Process) CPU() time.Duration {
 	<-p.done
 	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
+// ticksPerSecond is the unit of the times in /proc/PID/stat on every Linux that Go runs on.
+const ticksPerSecond = 100
+
+// CPUNow returns the processor time that a running process has used so far.
+func (p *Process) CPUNow() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(b), ") ") // behind the name
+	const utime = 14 - 3
+	fields := strings.Fields(after)
+	if len(fields) < utime+2 {
+		return 0
+	}
+	var ticks int64
+	for _, f := range fields[utime : utime+2] {
+		n, _ := strconv.ParseInt(f, 10, 64) // the kernel writes numbers
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
+
+// Memory returns the most memory that a running process has had so far, in bytes.
+func (p *Process) Memory() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(b), "VmHWM:")
+	var kib int64
+	_, _ = fmt.Sscan(after, &kib)
+	return kib << 10
 }
 
 // signal sends s; a process that has ended is no error.

@@ -50,6 +50,13 @@ type pressure struct {
 	total time.Duration
 }
 
+// Pressure returns how long some task of the machine has waited for a processor since
+// boot; 0 where the kernel does not tell.
+func Pressure() time.Duration {
+	p, _ := readPressure()
+	return p.total
+}
+
 // readPressure returns how long some task has waited for a processor since
 // boot.
 func readPressure() (pressure, bool) {

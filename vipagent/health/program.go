@@ -181,6 +181,7 @@ func (p Program) Run(ctx context.Context, extra ...string) error {
 		return fmt.Errorf("start script: %w", err)
 	}
 	// Not with this process's own priority. Best effort: it may be gone already.
+	_ = unix.SchedSetAttr(cmd.Process.Pid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
 	_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, 0)
 	late := endGroup(ctx, cmd.Process.Pid)
 	awaitEnd(cmd.Process.Pid)

@@ -262,10 +262,19 @@ func (p *parser) completeTracking() {
 		p.knownTrackGroup(a.TrackGroup, a.At)
 	}
 	for _, r := range p.config.StaticRoutes {
-		p.knownTrackGroup(r.TrackGroup, r.At)
+		p.trackGroupUnused(r.TrackGroup, "route", r.At)
 	}
 	for _, r := range p.config.StaticRules {
-		p.knownTrackGroup(r.TrackGroup, r.At)
+		p.trackGroupUnused(r.TrackGroup, "rule", r.At)
+	}
+}
+
+// trackGroupUnused remarks on a static route or rule that instances should depend on.
+func (p *parser) trackGroupUnused(name, of string, at Position) {
+	p.knownTrackGroup(name, at)
+	if name != "" {
+		p.add(Diagnostic{Position: at, Severity: Unhandled, Keyword: "track_group",
+			Message: "track_group of a static " + of + " is not handled: no instance is in FAULT when the " + of + " is gone; that of a static address is handled"})
 	}
 }
 

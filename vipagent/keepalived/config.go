@@ -62,7 +62,6 @@ type Global struct {
 	NFTables             bool
 	StateDump, StatsDump string // files of SIGUSR1 and SIGUSR2
 	JSONDump             string
-	ProcessName          string
 }
 
 // Email is where state changes are mailed to.

@@ -53,8 +53,6 @@ func globalKeywords() []keyword {
 		{name: "state_dump_file", args: 1, handle: globalWord(func(g *Global) *string { return &g.StateDump })},
 		{name: "stats_dump_file", args: 1, handle: globalWord(func(g *Global) *string { return &g.StatsDump })},
 		{name: "json_dump_file", args: 1, handle: globalWord(func(g *Global) *string { return &g.JSONDump })},
-		{name: "process_name", args: 1, handle: globalWord(func(g *Global) *string { return &g.ProcessName })},
-		{name: "vrrp_process_name", args: 1, handle: globalWord(func(g *Global) *string { return &g.ProcessName })},
 	})
 }
 
@@ -90,6 +88,8 @@ func globalUnhandled() []keyword {
 		keyword{name: "vrrp_garp_extra_if", reason: "gratuitous ARPs leave on the interface of the address alone"},
 		keyword{name: "vrrp_vmac_garp_intvl", reason: "gratuitous ARPs leave on the interface of the address alone", obsolete: "vrrp_garp_extra_if"},
 		keyword{name: "process_names", reason: "there is one process, which keeps its name"},
+		keyword{name: "process_name", args: 1, reason: "there is one process, which keeps its name"},
+		keyword{name: "vrrp_process_name", args: 1, reason: "there is one process, which keeps its name"},
 		keyword{name: "use_symlink_paths", reason: "programs are run by the path that is configured"},
 		keyword{name: "disable_local_igmp", reason: "the kernel's reports of 224.0.0.0/24 stay as they are set"},
 		keyword{name: "umask", reason: "the files that the agent makes have fixed modes"},

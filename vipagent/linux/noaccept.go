@@ -14,46 +14,106 @@ const (
 	noAcceptTable = "holdfast_no_accept"
 	// noAcceptPriority is before the host's own filter rules.
 	noAcceptPriority = -1
+	nftTableOwner    = 0x2 // NFT_TABLE_F_OWNER
 )
 
-// SetNoAccept makes the host drop all packets that it would take as their destination,
-// or send, with one of these addresses: those of virtual routers with Accept_Mode off
-// (RFC 9568, section 6.1), which only forward. It forwards to and through them, and
-// answers ARP and neighbour discovery for them, as before. The list replaces the former
-// one at once; with an empty one nothing is left. The rules are in a table of their
-// own ("nft list table inet holdfast_no_accept") and stay when the process ends.
-func (k *Kernel) SetNoAccept(addresses []netip.Addr) error {
-	if err := setNoAccept(addresses); err != nil {
+// NoAccept makes the host drop all packets that it would take as their destination, or
+// send, with an address of a list: those of virtual routers with Accept_Mode off (RFC
+// 9568, section 6.1), which only forward. It forwards to and through them, and answers
+// ARP and neighbour discovery for them, as before. The rules are in a table of their own
+// ("nft list table inet holdfast_no_accept").
+type NoAccept struct {
+	c *conn
+	// The kernel deletes the table when the socket is closed, however the process ends
+	// (since Linux 5.12): it must not drop packets for whoever has the addresses next.
+	flags uint32
+	there bool // the table is this one's
+}
+
+// OpenNoAccept opens the socket. keep: the table stays when the process ends.
+func OpenNoAccept(keep bool) (*NoAccept, error) {
+	c, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return &NoAccept{}, nil // a kernel without netfilter
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := &NoAccept{c: c, flags: nftTableOwner}
+	if keep {
+		n.flags = 0
+	}
+	return n, nil
+}
+
+// Close closes the socket; without keep no rule is left.
+func (n *NoAccept) Close() error {
+	if n.c == nil {
+		return nil
+	}
+	return n.c.close()
+}
+
+// Set replaces the list at once; with an empty one nothing is left.
+func (n *NoAccept) Set(addresses []netip.Addr) error {
+	if err := n.set(addresses); err != nil {
 		return fmt.Errorf("drop packets to addresses that are not accepted: %w", err)
 	}
 	return nil
 }
 
-func setNoAccept(addresses []netip.Addr) (err error) {
-	c, err := dialNetlink(unix.NETLINK_NETFILTER)
-	if errors.Is(err, unix.EPROTONOSUPPORT) && len(addresses) == 0 {
-		return nil // a kernel without netfilter has no table
+func (n *NoAccept) set(addresses []netip.Addr) error {
+	switch {
+	case n.c == nil && len(addresses) == 0:
+		return nil
+	case n.c == nil:
+		return unix.EPROTONOSUPPORT
+	case len(addresses) == 0:
+		return n.drop()
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	drop := namedTableMessage(noAcceptTable, unix.NFT_MSG_DELTABLE, 0, nftInet, 0)
-	if len(addresses) == 0 {
-		err := c.transact([]message{drop})
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-			return nil
-		}
-		return err
-	}
-	// Made before it is deleted, so that it does not matter whether it was there.
-	create := namedTableMessage(noAcceptTable, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, nftInet, 0)
-	msgs := []message{create, drop, create}
 	content, err := noAcceptContent(addresses)
 	if err != nil {
 		return err
 	}
-	return c.transact(append(msgs, content...))
+	if n.there {
+		if err := n.replace([]message{dropNoAccept()}, content); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		// Somebody has deleted it.
+	}
+	// One that a former process has left cannot become ours, and one cannot delete in a
+	// transaction what may not be there.
+	if err := n.drop(); err != nil {
+		return err
+	}
+	err = n.replace(nil, content)
+	if n.flags != 0 && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+		n.flags = 0 // an older kernel
+		err = n.replace(nil, content)
+	}
+	return err
+}
+
+func (n *NoAccept) replace(first, content []message) error {
+	create := namedTableMessage(noAcceptTable, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, nftInet, n.flags)
+	if err := n.c.transact(slices.Concat(first, []message{create}, content)); err != nil {
+		return err
+	}
+	n.there = true
+	return nil
+}
+
+func (n *NoAccept) drop() error {
+	n.there = false
+	err := n.c.transact([]message{dropNoAccept()})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
+
+func dropNoAccept() message {
+	return namedTableMessage(noAcceptTable, unix.NFT_MSG_DELTABLE, 0, nftInet, 0)
 }
 
 // noAcceptContent makes the sets, chains and rules.

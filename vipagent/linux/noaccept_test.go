@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +30,7 @@ func (h *host) refuses(address string, wait time.Duration) (ok bool) {
 	return ok
 }
 
-func TestSetNoAccept(t *testing.T) {
+func TestNoAccept(t *testing.T) {
 	h, peer := pair(t)
 	k := h.kernel()
 	v4, v6, own := "10.1.0.50", "2001:db8:1::50", "10.1.0.1"
@@ -48,13 +47,26 @@ func TestSetNoAccept(t *testing.T) {
 			t.Errorf("a packet to %s was taken", address)
 		}
 	}
+	open := func(keep bool) (n *NoAccept) {
+		t.Helper()
+		h.do(func() { n, err = OpenNoAccept(keep) })
+		h.must(err)
+		return n
+	}
+	table := func() bool {
+		t.Helper()
+		text := h.run("nft", "list", "tables")
+		return strings.Contains(text, noAcceptTable)
+	}
+	kept := open(true)
+	n := kept
 	set := func(list ...string) {
 		t.Helper()
 		var addresses []netip.Addr
 		for _, s := range list {
 			addresses = append(addresses, netip.MustParseAddr(s))
 		}
-		h.do(func() { err = k.SetNoAccept(addresses) })
+		h.do(func() { err = n.Set(addresses) })
 		h.must(err)
 	}
 	set() // nothing to remove
@@ -74,9 +86,32 @@ func TestSetNoAccept(t *testing.T) {
 	dropped(v6)
 	set()
 	taken(v6)
-	h.do(func() {
-		if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err == nil && strings.Contains(string(out), noAcceptTable) {
-			t.Errorf("left: %s", out)
-		}
-	})
+	if table() {
+		t.Error("the table is left")
+	}
+
+	set(v4)
+	h.must(kept.Close())
+	if !table() {
+		t.Error("the table that was to stay is gone")
+	}
+	n = open(false) // the next process
+	set(v6)
+	taken(v4)
+	dropped(v6)
+	set(v4)
+	taken(v6)
+	h.must(n.Close()) // as when it is killed
+	waitFor(t, "the table to go with its process", func() bool { return !table() })
+	taken(v4)
+
+	n = open(false)
+	set(v4)
+	h.must(n.Close())
+	n = open(true)
+	set(v4, v6)
+	h.run("nft", "delete", "table", "inet", noAcceptTable)
+	set(v4) // somebody has deleted it
+	dropped(v4)
+	h.must(n.Close())
 }

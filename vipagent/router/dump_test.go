@@ -25,6 +25,7 @@ func TestDumps(t *testing.T) {
 		v.Addresses[0].Label = "eth0:1"
 		v.Password = []byte("secret")
 		v.Scripts = []keepalived.Track{{Name: "check"}}
+		v.Processes = []keepalived.Track{{Name: "daemon"}}
 		v.Interfaces = []keepalived.Track{{Name: "eth1", Weight: 5, Set: true}}
 		v.Routes = []keepalived.Route{{Words: []string{"10.9.0.0/16", "via", "10.0.0.7"}}}
 		v.Notify.Any = &keepalived.Command{Args: []string{"/bin/echo", "hi"}}

@@ -25,13 +25,34 @@ func (r *Router) readLinks() {
 	for _, l := range list {
 		links[l.Name] = l
 	}
+	back := cameBack(r.links, links)
 	r.links = links
 	r.makeMACs()
+	r.promote()
 	r.review()
 	for _, in := range r.current.instances {
 		in.putBack()
+		if back {
+			in.has.routes = nil
+			in.announce(in.raise())
+		}
+	}
+	if back {
+		r.statics.has.routes = nil
 	}
 	r.statics.putBack(r)
+}
+
+// cameBack says whether an interface works again or was made anew. The kernel drops the
+// routes of one that goes, and does not say which they were; to add one that is still
+// there does nothing.
+func cameBack(before, now map[string]Link) bool {
+	for name, l := range now {
+		if was, known := before[name]; l.Up && (!known || !was.Up || was.Index != l.Index) {
+			return len(before) > 0 // else it is the first look
+		}
+	}
+	return false
 }
 
 // makeMACs makes the interfaces with virtual MAC addresses that are missing.

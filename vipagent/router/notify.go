@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"holdfast/vipagent/keepalived"
+	"holdfast/vipagent/vrrp"
 )
 
 // notifier tells programs, FIFOs and people of changes of state.
@@ -105,7 +106,7 @@ func (n *notifier) lowerPriority(in *instance) {
 
 // priority tells a new effective priority, where that is asked for.
 func (n *notifier) priority(in *instance) {
-	if !in.conf.Notify.Priorities && !n.router.current.config.Global.NotifyPriorities {
+	if !in.conf.Notify.Priorities {
 		return
 	}
 	word := "BACKUP_PRIORITY"
@@ -113,6 +114,38 @@ func (n *notifier) priority(in *instance) {
 		word = "MASTER_PRIORITY"
 	}
 	n.line("INSTANCE", in.conf.Name, word, in.priority)
+}
+
+// states are those that have been told of groups and instances.
+type states struct {
+	groups    map[string]vrrp.State
+	instances map[*instance]vrrp.State
+}
+
+func (s *setup) states() states {
+	out := states{map[string]vrrp.State{}, map[*instance]vrrp.State{}}
+	for _, g := range s.groups {
+		out.groups[g.conf.Name] = g.state
+	}
+	for _, in := range s.instances {
+		out.instances[in] = in.machine.State()
+	}
+	return out
+}
+
+// same writes to the FIFOs the states that are still as they were: changes are told
+// in any case.
+func (n *notifier) same(before states) {
+	for _, g := range n.router.current.groups {
+		if g.state != vrrp.Initialize && before.groups[g.conf.Name] == g.state {
+			n.line("GROUP", g.conf.Name, stateName(g.state), 0)
+		}
+	}
+	for _, in := range n.router.current.instances {
+		if state := in.machine.State(); state != vrrp.Initialize && before.instances[in] == state {
+			n.line("INSTANCE", in.conf.Name, stateName(state), in.priority)
+		}
+	}
 }
 
 // line writes to all FIFOs.

@@ -44,6 +44,9 @@ type Addresses interface {
 	Clear([]keepalived.Address) error
 	// Announce tells the neighbours once where each is.
 	Announce([]keepalived.Address) error
+	// Promote sets what the kernel does with the secondary addresses of an interface
+	// whose primary goes: promote one of them, or remove them all. It returns how it was.
+	Promote(iface string, on bool) (was bool, err error)
 	// Left returns what bears our mark: a former process left it.
 	Left() ([]keepalived.Address, error)
 }

@@ -18,13 +18,12 @@ func (r *Router) reload(c *keepalived.Config) {
 	if r.stopping {
 		return
 	}
+	before := r.current.states()
 	r.install(c)
 	r.readLinks()
 	r.statics.change(r, c)
 	if c.Global.FIFOStatesOnReload {
-		for _, in := range r.current.instances {
-			r.notifier.line("INSTANCE", in.conf.Name, stateName(in.machine.State()), in.priority)
-		}
+		r.notifier.same(before)
 	}
 	r.log.Info("configuration reloaded", "instances", len(c.Instances))
 }

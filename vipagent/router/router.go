@@ -36,12 +36,14 @@ type Router struct {
 	// life ends when nothing new is to be started; brief, a while later, ends what
 	// still runs.
 	life, brief context.Context
+	kill        context.CancelFunc // ends brief
 	stopping    bool
 
 	// Below: the owner's, which is the goroutine of Run.
 	agenda    agenda
 	current   *setup
 	links     map[string]Link
+	promoted  map[string]promotion
 	stale     bool // links are to be read again
 	repair    appointment
 	waiting   appointment // the end of a startup delay
@@ -54,12 +56,14 @@ type Router struct {
 // inboxSize is how many events may wait. Packets wait in the kernel behind them.
 const inboxSize = 256
 
-// New prepares the virtual routers. It starts nothing and changes nothing.
+// New prepares the virtual routers. It starts nothing and changes nothing. A
+// Router runs once.
 func New(c Config) *Router {
-	r := &Router{log: c.Logger, host: c, inbox: make(chan func(), inboxSize), current: &setup{}, links: map[string]Link{}}
+	r := &Router{log: c.Logger, host: c, inbox: make(chan func(), inboxSize), current: &setup{}, links: map[string]Link{}, promoted: map[string]promotion{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
+	r.brief, r.kill = context.WithCancel(context.Background()) // events may come before Run has begun
 	r.notifier.router = r
 	r.repair.do = func(time.Duration) { r.repairAll() }
 	r.waiting.do = func(time.Duration) { r.begin() }
@@ -74,18 +78,17 @@ const lastWords = 5 * time.Second
 // are Active, takes everything down and returns nil. An error says that it could not
 // begin or that the kernel's news have ended; everything is down then, too.
 func (r *Router) Run(ctx context.Context) error {
-	brief, kill := context.WithCancel(context.WithoutCancel(ctx))
-	defer kill()
-	life, stop := context.WithCancel(brief)
+	defer r.kill()
+	life, stop := context.WithCancel(r.brief)
 	defer stop()
-	r.life, r.brief = life, brief
+	r.life = life
 	g := r.host.Keepalived.Global
 	r.runHook(g.StartupScript, g.StartupTimeout, "startup script")
 	if err := r.open(); err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
-	watchCtx, unwatch := context.WithCancel(brief)
+	watchCtx, unwatch := context.WithCancel(r.brief)
 	defer unwatch()
 	r.tasks.Go(func() {
 		err := r.host.Links.Watch(watchCtx, func() { r.post(func() { r.stale = true }) })
@@ -98,7 +101,7 @@ func (r *Router) Run(ctx context.Context) error {
 	r.stopping = true
 	r.shutdown()
 	unwatch()
-	r.drain(kill)
+	r.drain()
 	g = r.current.config.Global
 	r.runHook(g.ShutdownScript, g.ShutdownTimeout, "shutdown script")
 	return err
@@ -183,7 +186,7 @@ func (r *Router) settle() {
 }
 
 // drain waits for what still runs, for a while, and then ends it.
-func (r *Router) drain(kill func()) {
+func (r *Router) drain() {
 	done := make(chan struct{})
 	go func() { r.tasks.Wait(); close(done) }()
 	timer := time.NewTimer(lastWords)
@@ -194,7 +197,7 @@ func (r *Router) drain(kill func()) {
 			return
 		case <-r.inbox: // too late
 		case <-timer.C:
-			kill()
+			r.kill()
 		}
 	}
 }
@@ -207,7 +210,8 @@ func (r *Router) runHook(c *keepalived.Command, timeout time.Duration, what stri
 	if timeout <= 0 {
 		timeout = 10 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(r.brief, timeout)
+	// Not under brief: at the end others may have used up their time, and it has its own.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	err := r.host.Scripts.Prepare(*c)
 	if err == nil {

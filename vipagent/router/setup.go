@@ -67,7 +67,8 @@ func (r *Router) begin() {
 	r.review()
 }
 
-// clear takes down what the instance may have and has not, whoever put it up:
+// clear takes down what the instance may have and has not, whoever put it up, other
+// instances apart:
 // Keepalived does the same, and a keepalived that was killed before us leaves its
 // addresses. An owner's addresses are the host's own.
 func (in *instance) clear() {
@@ -76,6 +77,9 @@ func (in *instance) clear() {
 	}
 	r := in.router
 	all := in.all()
+	all.addresses = keepOthers(in, all.addresses, addressKey)
+	all.routes = keepOthers(in, slices.Clone(all.routes), routeKey)
+	all.rules = keepOthers(in, slices.Clone(all.rules), ruleKey)
 	errs := []error{r.remove(holdings{routes: all.routes, rules: all.rules})}
 	there := slices.DeleteFunc(all.addresses, func(a keepalived.Address) bool { return !r.links[a.Interface].has(a.Prefix.Addr()) })
 	if len(there) > 0 && in.conf.Priority != vrrp.PriorityOwner {
@@ -131,10 +135,15 @@ func (r *Router) renewNews(old *setup) {
 	r.notifier.begin(ctx)
 }
 
-// track sets up what is tracked. Scripts that may not be run are left out, and so is
-// what depends on them.
+// track sets up what may be tracked. Scripts and processes that nothing depends on are
+// not run and not looked for. Scripts that may not be run are left out, and so is what
+// depends on them.
 func (s *setup) track(r *Router, old *setup, again bool) {
+	tracked := s.tracked()
 	for _, conf := range s.config.Scripts {
+		if !tracked[factorKey{kindScript, conf.Name}] {
+			continue
+		}
 		if err := r.host.Scripts.Prepare(conf.Command); err != nil {
 			r.log.Error("script is not run, and not counted", "script", conf.Name, "error", err)
 			continue
@@ -151,6 +160,9 @@ func (s *setup) track(r *Router, old *setup, again bool) {
 		r.watchFile(s.factor(kindFile, conf.Name, again), conf)
 	}
 	for _, conf := range s.config.Processes {
+		if !tracked[factorKey{kindProcess, conf.Name}] {
+			continue
+		}
 		q := &quorum{factor: s.factor(kindProcess, conf.Name, again), router: r, conf: conf}
 		if was := old.quorums[conf.Name]; was != nil {
 			q.state, q.count = was.state, was.count
@@ -158,6 +170,25 @@ func (s *setup) track(r *Router, old *setup, again bool) {
 		s.quorums[conf.Name] = q
 		r.watchProcesses(q)
 	}
+}
+
+// tracked are the scripts and processes that something depends on.
+func (s *setup) tracked() map[factorKey]bool {
+	all := make(map[factorKey]bool)
+	note := func(kind string, lines []keepalived.Track) {
+		for _, t := range lines {
+			all[factorKey{kind, t.Name}] = true
+		}
+	}
+	for _, in := range s.config.Instances {
+		note(kindScript, in.Scripts)
+		note(kindProcess, in.Processes)
+	}
+	for _, g := range s.config.Groups {
+		note(kindScript, g.Scripts)
+		note(kindProcess, g.Processes)
+	}
+	return all
 }
 
 func (s *setup) factor(kind, name string, patient bool) *factor {
@@ -326,6 +357,7 @@ func (r *Router) shutdown() {
 		r.notifier.group(g, wordStop)
 	}
 	if !r.host.Keep {
+		r.demote(nil)
 		r.statics.change(r, &keepalived.Config{})
 		r.removeMACs(r.current.macNames(), nil)
 	}

@@ -84,7 +84,9 @@ func (in *instance) disconnect() {
 	in.wire.port = nil
 	p.instances = slices.DeleteFunc(p.instances, func(x *instance) bool { return x == in })
 	if len(p.instances) == 0 {
-		delete(in.router.current.ports, p.at)
+		if in.router.current.ports[p.at] == p { // another interface may have taken the place of its own
+			delete(in.router.current.ports, p.at)
+		}
 		if err := p.socket.Close(); err != nil {
 			in.router.log.Warn("cannot close socket", "interface", p.at.Interface, "error", err)
 		}

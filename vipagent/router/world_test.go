@@ -191,6 +191,13 @@ func (w fakeAddresses) Announce(list []keepalived.Address) error {
 
 func (w fakeAddresses) Left() ([]keepalived.Address, error) { return w.left, nil }
 
+func (w fakeAddresses) Promote(iface string, on bool) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("promote %s %t", iface, on)
+	return false, nil
+}
+
 func (w *world) AddRoute(r keepalived.Route) error    { return w.noted("add route", r.Words) }
 func (w *world) RemoveRoute(r keepalived.Route) error { return w.noted("remove route", r.Words) }
 func (w *world) AddRule(r keepalived.Rule) error      { return w.noted("add rule", r.Words) }
@@ -275,6 +282,9 @@ func (w *world) Prepare(c keepalived.Command) error {
 }
 
 func (w *world) Run(ctx context.Context, c keepalived.Command, extra ...string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	err, check := w.scripts[c.Args[0]]
 	if !check {
@@ -296,6 +306,7 @@ func (w *world) Number(path string) (int, error) {
 func (w *world) Processes(p keepalived.TrackProcess) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.note("count %s", p.Process)
 	return w.counts[p.Process], nil
 }
 

@@ -81,10 +81,10 @@ func (l lineage) exitCode(code int) int {
 	return code
 }
 
-// surviveClosedPipes makes a write to a closed stdout or stderr an error like any
+// SurviveClosedPipes makes a write to a closed stdout or stderr an error like any
 // other: a log that nobody reads any more must not end a daemon. Other than an
 // ignored signal, this is not inherited by programs that it starts.
-func surviveClosedPipes() {
+func SurviveClosedPipes() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
 

@@ -43,12 +43,14 @@ func readable(path, key string, mode os.FileMode) Warning {
 		Message: fmt.Sprintf("every user of this host can read the gossip keys (mode %#o)", mode.Perm())}
 }
 
-// gossipOf finds the gossip section of either configuration.
+// gossipOf finds the gossip section of a configuration.
 func gossipOf(cfg any) *Gossip {
 	switch c := cfg.(type) {
 	case *Coordinator:
 		return &c.Gossip
 	case *Agent:
+		return &c.Gossip
+	case *Broker:
 		return &c.Gossip
 	}
 	return &Gossip{}

@@ -90,7 +90,7 @@ func (f File[C]) execute(ctx context.Context, args []string, s Streams, d servic
 		fmt.Fprintln(s.Out, "ok")
 		return ExitOK
 	}
-	surviveClosedPipes()
+	SurviveClosedPipes()
 	if f.guarded != nil && f.guarded(d.cfg) && !d.lineage.guarded {
 		log := NewLogger(s.Err, logOf(&d.cfg)).With("program", f.program)
 		var j *janitor
@@ -153,12 +153,14 @@ func (f File[C]) serve(ctx context.Context, d service[C], s Streams) int {
 	return ExitOK
 }
 
-// logOf finds the log section of either configuration.
+// logOf finds the log section of a configuration.
 func logOf(cfg any) Log {
 	switch c := cfg.(type) {
 	case *Coordinator:
 		return c.Log
 	case *Agent:
+		return c.Log
+	case *Broker:
 		return c.Log
 	}
 	return Log{}

@@ -232,6 +232,10 @@ func TestReferenceFiles(t *testing.T) {
 		testReference(t, CoordinatorFile(), "../../../deploy/coordinator.yaml",
 			map[string]bool{"name": true, "bind": true, "seeds": true, "gossip.key_file": true, "tls": true})
 	})
+	t.Run("brokerd", func(t *testing.T) {
+		testReference(t, BrokerFile(), "../../../deploy/brokerd.yaml",
+			map[string]bool{"name": true, "group": true, "bind": true, "seeds": true, "gossip.key_file": true, "tls": true})
+	})
 	t.Run("vipagent", func(t *testing.T) {
 		testReference(t, AgentFile(), "../../../deploy/vipagent.yaml",
 			map[string]bool{"host": true, "bind": true, "seeds": true, "gossip.key_file": true, "tls": true, "checks": true})
@@ -273,7 +277,7 @@ func testReference[C any](t *testing.T, f File[C], path string, examples map[str
 // FuzzParse: whatever the file, an answer and no panic; and what is accepted
 // satisfies the rules that safety rests on.
 func FuzzParse(f *testing.F) {
-	for _, path := range []string{"../../../deploy/coordinator.yaml", "../../../deploy/vipagent.yaml"} {
+	for _, path := range []string{"../../../deploy/coordinator.yaml", "../../../deploy/vipagent.yaml", "../../../deploy/brokerd.yaml"} {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
@@ -287,6 +291,13 @@ func FuzzParse(f *testing.F) {
 		c, _, err := ParseCoordinator("c", strings.NewReader(text))
 		if err == nil && (c.Raft.LeaderLease > c.Raft.Heartbeat || len(c.Gossip.Keys) == 0 && c.Gossip.KeyFile == "" || c.TLS != "off") {
 			t.Errorf("accepted %+v", c)
+		}
+		if err != nil {
+			_ = err.Error()
+		}
+		b, _, err := BrokerFile().Parse("b", strings.NewReader(text))
+		if err == nil && (b.TTL < minTTL || b.Renew > b.TTL/3 || b.Renew <= 0 || b.Commitlog.Segment < minSegment || b.Topics.Queues < 1) {
+			t.Errorf("accepted %+v", b)
 		}
 		if err != nil {
 			_ = err.Error()

@@ -23,6 +23,9 @@ func TestREADMEFiles(t *testing.T) {
 	if _, _, err := ParseCoordinator("README.md", strings.NewReader(file("coordinator"))); err != nil {
 		t.Errorf("coordinator.yaml: %v", err)
 	}
+	if _, _, err := BrokerFile().Parse("README.md", strings.NewReader(file("brokerd"))); err != nil {
+		t.Errorf("brokerd.yaml: %v", err)
+	}
 	if _, _, err := ParseAgent("README.md", strings.NewReader(file("vipagent"))); err != nil {
 		t.Errorf("vipagent.yaml: %v", err)
 	}

@@ -82,6 +82,8 @@ func typeName(t reflect.Type) string {
 		return "a duration such as 250ms, 1s or 1m30s"
 	case reflect.TypeFor[netip.Addr]():
 		return "an IP address"
+	case reflect.TypeFor[Size]():
+		return "a size such as 64MiB or 1GiB"
 	case reflect.TypeFor[Key]():
 		return "the base64 form of 32 bytes (make one: coordctl keygen)"
 	}

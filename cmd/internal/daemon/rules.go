@@ -117,7 +117,7 @@ func checkAgent(cfg *Agent, c *checker) {
 	}
 	c.seeds(cfg.Seeds, defaultCoordinator().Gossip.Port)
 	c.gossip(cfg.Gossip)
-	checkTTL(cfg, c)
+	checkTTL(cfg.TTL, &cfg.Renew, c)
 	c.directory("state_dir", cfg.StateDir)
 	c.fence(cfg.Fence)
 	c.directory("bpf_dir", cfg.BPFDir)
@@ -152,18 +152,18 @@ func checkChecks(checks []health.Check, c *checker) {
 	}
 }
 
-func checkTTL(cfg *Agent, c *checker) {
-	c.between("ttl", cfg.TTL, minTTL, maxTTL)
+func checkTTL(ttl time.Duration, renew *time.Duration, c *checker) {
+	c.between("ttl", ttl, minTTL, maxTTL)
 	if !c.given("renew") {
-		cfg.Renew = cfg.TTL / 6
+		*renew = ttl / 6
 		return
 	}
-	if limit := cfg.TTL / 3; cfg.Renew > limit && !c.bad("renew", "ttl") {
+	if limit := ttl / 3; *renew > limit && !c.bad("renew", "ttl") {
 		c.failHint(c.whichever("renew", "ttl"), fmt.Sprintf("use at most %s", limit),
-			"renew must be at most ttl/3, or one lost renewal ends the lease: %s > %s/3 = %s", cfg.Renew, cfg.TTL, limit)
+			"renew must be at most ttl/3, or one lost renewal ends the lease: %s > %s/3 = %s", *renew, ttl, limit)
 	}
 	if !c.bad("renew") {
-		c.between("renew", cfg.Renew, 10*time.Millisecond, maxTTL)
+		c.between("renew", *renew, 10*time.Millisecond, maxTTL)
 	}
 }
 

@@ -531,6 +531,7 @@ type OpenRequest struct {
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	TtlMs         int64                  `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	Secret        []byte                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"` // 32 bytes, made by the agent; the key of renewal MACs
+	Broker        *Broker                `protobuf:"bytes,4,opt,name=broker,proto3" json:"broker,omitempty"` // a broker opens it; session and host are not looked at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +587,13 @@ func (x *OpenRequest) GetSecret() []byte {
 	return nil
 }
 
+func (x *OpenRequest) GetBroker() *Broker {
+	if x != nil {
+		return x.Broker
+	}
+	return nil
+}
+
 type OpenReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -635,6 +643,7 @@ type WatchRequest struct {
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Session       uint64                 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
 	FromIndex     uint64                 `protobuf:"varint,3,opt,name=from_index,json=fromIndex,proto3" json:"from_index,omitempty"` // the highest index already seen; a newer view follows
+	Broker        string                 `protobuf:"bytes,4,opt,name=broker,proto3" json:"broker,omitempty"`                         // a broker's view: its own sessions, and brokers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -688,6 +697,13 @@ func (x *WatchRequest) GetFromIndex() uint64 {
 		return x.FromIndex
 	}
 	return 0
+}
+
+func (x *WatchRequest) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
 }
 
 type Recall struct {
@@ -946,6 +962,7 @@ type View struct {
 	CandidateOf   []string               `protobuf:"bytes,10,rep,name=candidate_of,json=candidateOf,proto3" json:"candidate_of,omitempty"` // sets that name this host
 	Shared        []*Shared              `protobuf:"bytes,12,rep,name=shared,proto3" json:"shared,omitempty"`                              // those of them that have a VRRP
 	Drained       bool                   `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
+	Brokers       *BrokerView            `protobuf:"bytes,13,opt,name=brokers,proto3" json:"brokers,omitempty"` // of a broker's watch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1064,6 +1081,1312 @@ func (x *View) GetDrained() bool {
 	return false
 }
 
+func (x *View) GetBrokers() *BrokerView {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
+// Broker is a broker with an open session. A newer session of a name takes the place of
+// an older one.
+type Broker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`               // as a member of groups
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`           // host:port for RocketMQ clients
+	Replication   string                 `protobuf:"bytes,3,opt,name=replication,proto3" json:"replication,omitempty"` // host:port for other brokers
+	Session       uint64                 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Broker) Reset() {
+	*x = Broker{}
+	mi := &file_holdfast_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Broker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Broker) ProtoMessage() {}
+
+func (x *Broker) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Broker.ProtoReflect.Descriptor instead.
+func (*Broker) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Broker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Broker) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Broker) GetReplication() string {
+	if x != nil {
+		return x.Replication
+	}
+	return ""
+}
+
+func (x *Broker) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Broker) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+// GroupSettings hold from a grant on.
+type GroupSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"` // sync, async
+	MinInSync     int32                  `protobuf:"varint,2,opt,name=min_in_sync,json=minInSync,proto3" json:"min_in_sync,omitempty"`
+	Policy        string                 `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"` // in-sync, unclean, never
+	ReadLocal     bool                   `protobuf:"varint,4,opt,name=read_local,json=readLocal,proto3" json:"read_local,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSettings) Reset() {
+	*x = GroupSettings{}
+	mi := &file_holdfast_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSettings) ProtoMessage() {}
+
+func (x *GroupSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSettings.ProtoReflect.Descriptor instead.
+func (*GroupSettings) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GroupSettings) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *GroupSettings) GetMinInSync() int32 {
+	if x != nil {
+		return x.MinInSync
+	}
+	return 0
+}
+
+func (x *GroupSettings) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *GroupSettings) GetReadLocal() bool {
+	if x != nil {
+		return x.ReadLocal
+	}
+	return false
+}
+
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // a broker's name
+	Priority      int32                  `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Boot          uint64                 `protobuf:"varint,4,opt,name=boot,proto3" json:"boot,omitempty"` // of the process that returned last, 0 = none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_holdfast_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Member) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Member) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Member) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Member) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
+
+// Group is the record of a broker group, as package fsm/group has it, and the session
+// behind its grant.
+type Group struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Created       uint64                 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`  // Raft index: another group of the same name has another
+	Settings      *GroupSettings         `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"` // in force since the last grant
+	Next          *GroupSettings         `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
+	Members       []*Member              `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	InSync        []string               `protobuf:"bytes,6,rep,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	Version       uint64                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	Master        string                 `protobuf:"bytes,8,opt,name=master,proto3" json:"master,omitempty"`    // "" = none
+	Session       uint64                 `protobuf:"varint,9,opt,name=session,proto3" json:"session,omitempty"` // of the master's grant
+	Epoch         uint64                 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Last          string                 `protobuf:"bytes,11,opt,name=last,proto3" json:"last,omitempty"`          // the last master
+	Wanted        string                 `protobuf:"bytes,12,opt,name=wanted,proto3" json:"wanted,omitempty"`      // who is to be the next one; with a master, which is asked to release
+	Deleting      bool                   `protobuf:"varint,13,opt,name=deleting,proto3" json:"deleting,omitempty"` // gone when the master has released it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_holdfast_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Group) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Group) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Group) GetSettings() *GroupSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *Group) GetNext() *GroupSettings {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Group) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Group) GetInSync() []string {
+	if x != nil {
+		return x.InSync
+	}
+	return nil
+}
+
+func (x *Group) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Group) GetMaster() string {
+	if x != nil {
+		return x.Master
+	}
+	return ""
+}
+
+func (x *Group) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Group) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Group) GetLast() string {
+	if x != nil {
+		return x.Last
+	}
+	return ""
+}
+
+func (x *Group) GetWanted() string {
+	if x != nil {
+		return x.Wanted
+	}
+	return ""
+}
+
+func (x *Group) GetDeleting() bool {
+	if x != nil {
+		return x.Deleting
+	}
+	return false
+}
+
+type Topic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Queues        int32                  `protobuf:"varint,2,opt,name=queues,proto3" json:"queues,omitempty"` // of each group
+	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topic) Reset() {
+	*x = Topic{}
+	mi := &file_holdfast_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topic) ProtoMessage() {}
+
+func (x *Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topic.ProtoReflect.Descriptor instead.
+func (*Topic) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Topic) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Topic) GetQueues() int32 {
+	if x != nil {
+		return x.Queues
+	}
+	return 0
+}
+
+func (x *Topic) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// BrokerView is all that a broker needs to know of the others, at the view's index.
+type BrokerView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []*Group               `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	Topics        []*Topic               `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	Brokers       []*Broker              `protobuf:"bytes,3,rep,name=brokers,proto3" json:"brokers,omitempty"` // by session, those that seem dead included
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokerView) Reset() {
+	*x = BrokerView{}
+	mi := &file_holdfast_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokerView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokerView) ProtoMessage() {}
+
+func (x *BrokerView) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokerView.ProtoReflect.Descriptor instead.
+func (*BrokerView) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BrokerView) GetGroups() []*Group {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *BrokerView) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *BrokerView) GetBrokers() []*Broker {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
+type ReleaseGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Unfit         string                 `protobuf:"bytes,5,opt,name=unfit,proto3" json:"unfit,omitempty"` // why the caller cannot be master now; "" = it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseGroupRequest) Reset() {
+	*x = ReleaseGroupRequest{}
+	mi := &file_holdfast_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseGroupRequest) ProtoMessage() {}
+
+func (x *ReleaseGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseGroupRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseGroupRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReleaseGroupRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReleaseGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ReleaseGroupRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ReleaseGroupRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ReleaseGroupRequest) GetUnfit() string {
+	if x != nil {
+		return x.Unfit
+	}
+	return ""
+}
+
+type ReleaseGroupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseGroupReply) Reset() {
+	*x = ReleaseGroupReply{}
+	mi := &file_holdfast_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseGroupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseGroupReply) ProtoMessage() {}
+
+func (x *ReleaseGroupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseGroupReply.ProtoReflect.Descriptor instead.
+func (*ReleaseGroupReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReleaseGroupReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GrowInSyncRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	Member        string                 `protobuf:"bytes,5,opt,name=member,proto3" json:"member,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowInSyncRequest) Reset() {
+	*x = GrowInSyncRequest{}
+	mi := &file_holdfast_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowInSyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowInSyncRequest) ProtoMessage() {}
+
+func (x *GrowInSyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowInSyncRequest.ProtoReflect.Descriptor instead.
+func (*GrowInSyncRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GrowInSyncRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *GrowInSyncRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GrowInSyncRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GrowInSyncRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GrowInSyncRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *GrowInSyncRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+type GrowInSyncReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowInSyncReply) Reset() {
+	*x = GrowInSyncReply{}
+	mi := &file_holdfast_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowInSyncReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowInSyncReply) ProtoMessage() {}
+
+func (x *GrowInSyncReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowInSyncReply.ProtoReflect.Descriptor instead.
+func (*GrowInSyncReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GrowInSyncReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ShrinkInSyncRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	Member        string                 `protobuf:"bytes,5,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShrinkInSyncRequest) Reset() {
+	*x = ShrinkInSyncRequest{}
+	mi := &file_holdfast_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShrinkInSyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShrinkInSyncRequest) ProtoMessage() {}
+
+func (x *ShrinkInSyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShrinkInSyncRequest.ProtoReflect.Descriptor instead.
+func (*ShrinkInSyncRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ShrinkInSyncRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ShrinkInSyncRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ShrinkInSyncRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ShrinkInSyncRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ShrinkInSyncRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+type ShrinkInSyncReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShrinkInSyncReply) Reset() {
+	*x = ShrinkInSyncReply{}
+	mi := &file_holdfast_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShrinkInSyncReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShrinkInSyncReply) ProtoMessage() {}
+
+func (x *ShrinkInSyncReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShrinkInSyncReply.ProtoReflect.Descriptor instead.
+func (*ShrinkInSyncReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ShrinkInSyncReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ReturnReplicaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // the one known until now
+	Boot          uint64                 `protobuf:"varint,4,opt,name=boot,proto3" json:"boot,omitempty"`               // of the process, not 0
+	Cause         string                 `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnReplicaRequest) Reset() {
+	*x = ReturnReplicaRequest{}
+	mi := &file_holdfast_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnReplicaRequest) ProtoMessage() {}
+
+func (x *ReturnReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnReplicaRequest.ProtoReflect.Descriptor instead.
+func (*ReturnReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReturnReplicaRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReturnReplicaRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ReturnReplicaRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ReturnReplicaRequest) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
+
+func (x *ReturnReplicaRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type ReturnReplicaReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnReplicaReply) Reset() {
+	*x = ReturnReplicaReply{}
+	mi := &file_holdfast_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnReplicaReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnReplicaReply) ProtoMessage() {}
+
+func (x *ReturnReplicaReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnReplicaReply.ProtoReflect.Descriptor instead.
+func (*ReturnReplicaReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReturnReplicaReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// GroupReport is what a broker says of its replica of a group. Offsets are bytes of log.
+type GroupReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                             // master, follower, returning, stopped
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // the highest that it has seen
+	LastEpoch     uint64                 `protobuf:"varint,4,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // of its last record
+	Start         uint64                 `protobuf:"varint,5,opt,name=start,proto3" json:"start,omitempty"`                          // the first offset that is kept
+	End           uint64                 `protobuf:"varint,6,opt,name=end,proto3" json:"end,omitempty"`
+	Durable       uint64                 `protobuf:"varint,7,opt,name=durable,proto3" json:"durable,omitempty"`
+	Confirm       uint64                 `protobuf:"varint,8,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	LostRecords   uint64                 `protobuf:"varint,9,opt,name=lost_records,json=lostRecords,proto3" json:"lost_records,omitempty"` // cut anywhere, and not in the master's log
+	LostBytes     uint64                 `protobuf:"varint,10,opt,name=lost_bytes,json=lostBytes,proto3" json:"lost_bytes,omitempty"`
+	UnknownBytes  uint64                 `protobuf:"varint,11,opt,name=unknown_bytes,json=unknownBytes,proto3" json:"unknown_bytes,omitempty"` // at most, on replicas that are not back
+	Unfit         string                 `protobuf:"bytes,12,opt,name=unfit,proto3" json:"unfit,omitempty"`                                    // why it cannot be master now; "" = it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupReport) Reset() {
+	*x = GroupReport{}
+	mi := &file_holdfast_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupReport) ProtoMessage() {}
+
+func (x *GroupReport) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
+func (*GroupReport) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GroupReport) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GroupReport) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *GroupReport) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLastEpoch() uint64 {
+	if x != nil {
+		return x.LastEpoch
+	}
+	return 0
+}
+
+func (x *GroupReport) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *GroupReport) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *GroupReport) GetDurable() uint64 {
+	if x != nil {
+		return x.Durable
+	}
+	return 0
+}
+
+func (x *GroupReport) GetConfirm() uint64 {
+	if x != nil {
+		return x.Confirm
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLostRecords() uint64 {
+	if x != nil {
+		return x.LostRecords
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLostBytes() uint64 {
+	if x != nil {
+		return x.LostBytes
+	}
+	return 0
+}
+
+func (x *GroupReport) GetUnknownBytes() uint64 {
+	if x != nil {
+		return x.UnknownBytes
+	}
+	return 0
+}
+
+func (x *GroupReport) GetUnfit() string {
+	if x != nil {
+		return x.Unfit
+	}
+	return ""
+}
+
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Groups        []*GroupReport         `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"` // all of the broker's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_holdfast_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ReportRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetGroups() []*GroupReport {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type ReportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportReply) Reset() {
+	*x = ReportReply{}
+	mi := &file_holdfast_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportReply) ProtoMessage() {}
+
+func (x *ReportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
+func (*ReportReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
+}
+
+type EnsureTopicRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Topic         string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Queues        int32                  `protobuf:"varint,3,opt,name=queues,proto3" json:"queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnsureTopicRequest) Reset() {
+	*x = EnsureTopicRequest{}
+	mi := &file_holdfast_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnsureTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnsureTopicRequest) ProtoMessage() {}
+
+func (x *EnsureTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnsureTopicRequest.ProtoReflect.Descriptor instead.
+func (*EnsureTopicRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *EnsureTopicRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *EnsureTopicRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *EnsureTopicRequest) GetQueues() int32 {
+	if x != nil {
+		return x.Queues
+	}
+	return 0
+}
+
+type EnsureTopicReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Queues        int32                  `protobuf:"varint,2,opt,name=queues,proto3" json:"queues,omitempty"` // that it has
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnsureTopicReply) Reset() {
+	*x = EnsureTopicReply{}
+	mi := &file_holdfast_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnsureTopicReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnsureTopicReply) ProtoMessage() {}
+
+func (x *EnsureTopicReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnsureTopicReply.ProtoReflect.Descriptor instead.
+func (*EnsureTopicReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *EnsureTopicReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EnsureTopicReply) GetQueues() int32 {
+	if x != nil {
+		return x.Queues
+	}
+	return 0
+}
+
 type Release struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
@@ -1074,7 +2397,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +2409,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +2422,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Release) GetSet() string {
@@ -1128,7 +2451,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +2463,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +2476,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Condition) GetSet() string {
@@ -1196,7 +2519,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +2531,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +2544,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReleaseRequest) GetSession() uint64 {
@@ -1261,7 +2584,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +2596,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +2609,7 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReleaseReply) GetIndex() uint64 {
@@ -1306,7 +2629,7 @@ type ConfirmRemovalRequest struct {
 
 func (x *ConfirmRemovalRequest) Reset() {
 	*x = ConfirmRemovalRequest{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +2641,7 @@ func (x *ConfirmRemovalRequest) String() string {
 func (*ConfirmRemovalRequest) ProtoMessage() {}
 
 func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +2654,7 @@ func (x *ConfirmRemovalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ConfirmRemovalRequest) GetSession() uint64 {
@@ -1357,7 +2680,7 @@ type ConfirmRemovalReply struct {
 
 func (x *ConfirmRemovalReply) Reset() {
 	*x = ConfirmRemovalReply{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +2692,7 @@ func (x *ConfirmRemovalReply) String() string {
 func (*ConfirmRemovalReply) ProtoMessage() {}
 
 func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +2705,7 @@ func (x *ConfirmRemovalReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRemovalReply.ProtoReflect.Descriptor instead.
 func (*ConfirmRemovalReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ConfirmRemovalReply) GetIndex() uint64 {
@@ -1402,7 +2725,7 @@ type ReportConditionRequest struct {
 
 func (x *ReportConditionRequest) Reset() {
 	*x = ReportConditionRequest{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +2737,7 @@ func (x *ReportConditionRequest) String() string {
 func (*ReportConditionRequest) ProtoMessage() {}
 
 func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +2750,7 @@ func (x *ReportConditionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionRequest.ProtoReflect.Descriptor instead.
 func (*ReportConditionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReportConditionRequest) GetSession() uint64 {
@@ -1453,7 +2776,7 @@ type ReportConditionReply struct {
 
 func (x *ReportConditionReply) Reset() {
 	*x = ReportConditionReply{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +2788,7 @@ func (x *ReportConditionReply) String() string {
 func (*ReportConditionReply) ProtoMessage() {}
 
 func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +2801,7 @@ func (x *ReportConditionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportConditionReply.ProtoReflect.Descriptor instead.
 func (*ReportConditionReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReportConditionReply) GetIndex() uint64 {
@@ -1500,7 +2823,7 @@ type ReportStallRequest struct {
 
 func (x *ReportStallRequest) Reset() {
 	*x = ReportStallRequest{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +2835,7 @@ func (x *ReportStallRequest) String() string {
 func (*ReportStallRequest) ProtoMessage() {}
 
 func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +2848,7 @@ func (x *ReportStallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallRequest.ProtoReflect.Descriptor instead.
 func (*ReportStallRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReportStallRequest) GetSession() uint64 {
@@ -1565,7 +2888,7 @@ type ReportStallReply struct {
 
 func (x *ReportStallReply) Reset() {
 	*x = ReportStallReply{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +2900,7 @@ func (x *ReportStallReply) String() string {
 func (*ReportStallReply) ProtoMessage() {}
 
 func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +2913,7 @@ func (x *ReportStallReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStallReply.ProtoReflect.Descriptor instead.
 func (*ReportStallReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReportStallReply) GetIndex() uint64 {
@@ -1615,7 +2938,7 @@ type Router struct {
 
 func (x *Router) Reset() {
 	*x = Router{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +2950,7 @@ func (x *Router) String() string {
 func (*Router) ProtoMessage() {}
 
 func (x *Router) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +2963,7 @@ func (x *Router) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Router.ProtoReflect.Descriptor instead.
 func (*Router) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Router) GetSet() string {
@@ -1688,7 +3011,7 @@ type ReportRouterRequest struct {
 
 func (x *ReportRouterRequest) Reset() {
 	*x = ReportRouterRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +3023,7 @@ func (x *ReportRouterRequest) String() string {
 func (*ReportRouterRequest) ProtoMessage() {}
 
 func (x *ReportRouterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +3036,7 @@ func (x *ReportRouterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRouterRequest.ProtoReflect.Descriptor instead.
 func (*ReportRouterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReportRouterRequest) GetSession() uint64 {
@@ -1739,7 +3062,7 @@ type ReportRouterReply struct {
 
 func (x *ReportRouterReply) Reset() {
 	*x = ReportRouterReply{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +3074,7 @@ func (x *ReportRouterReply) String() string {
 func (*ReportRouterReply) ProtoMessage() {}
 
 func (x *ReportRouterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +3087,7 @@ func (x *ReportRouterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRouterReply.ProtoReflect.Descriptor instead.
 func (*ReportRouterReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReportRouterReply) GetIndex() uint64 {
@@ -1784,7 +3107,7 @@ type RebindRequest struct {
 
 func (x *RebindRequest) Reset() {
 	*x = RebindRequest{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +3119,7 @@ func (x *RebindRequest) String() string {
 func (*RebindRequest) ProtoMessage() {}
 
 func (x *RebindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +3132,7 @@ func (x *RebindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindRequest.ProtoReflect.Descriptor instead.
 func (*RebindRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RebindRequest) GetOld() uint64 {
@@ -1835,7 +3158,7 @@ type RebindReply struct {
 
 func (x *RebindReply) Reset() {
 	*x = RebindReply{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +3170,7 @@ func (x *RebindReply) String() string {
 func (*RebindReply) ProtoMessage() {}
 
 func (x *RebindReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +3183,7 @@ func (x *RebindReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindReply.ProtoReflect.Descriptor instead.
 func (*RebindReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RebindReply) GetIndex() uint64 {
@@ -1880,7 +3203,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +3215,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +3228,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CloseRequest) GetSession() uint64 {
@@ -1931,7 +3254,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +3266,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +3279,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CloseReply) GetIndex() uint64 {
@@ -1975,7 +3298,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +3310,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +3323,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ProbeRequest) GetSessions() []uint64 {
@@ -2022,7 +3345,7 @@ type ProbeResult struct {
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +3357,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +3370,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProbeResult) GetSession() uint64 {
@@ -2087,7 +3410,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +3422,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +3435,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ProbeReply) GetResults() []*ProbeResult {
@@ -2131,7 +3454,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +3466,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +3479,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FenceRequest) GetSessions() []uint64 {
@@ -2178,7 +3501,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +3513,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +3526,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FenceResult) GetSession() uint64 {
@@ -2244,7 +3567,7 @@ type FenceReply struct {
 
 func (x *FenceReply) Reset() {
 	*x = FenceReply{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +3579,7 @@ func (x *FenceReply) String() string {
 func (*FenceReply) ProtoMessage() {}
 
 func (x *FenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +3592,7 @@ func (x *FenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceReply.ProtoReflect.Descriptor instead.
 func (*FenceReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FenceReply) GetCoordinator() string {
@@ -2297,7 +3620,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +3632,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +3645,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *JoinRequest) GetName() string {
@@ -2354,7 +3677,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +3689,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +3702,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 // IdentityRequest asks who a coordinator is. With a founder it also asks the
@@ -2394,7 +3717,7 @@ type IdentityRequest struct {
 
 func (x *IdentityRequest) Reset() {
 	*x = IdentityRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +3729,7 @@ func (x *IdentityRequest) String() string {
 func (*IdentityRequest) ProtoMessage() {}
 
 func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +3742,7 @@ func (x *IdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRequest.ProtoReflect.Descriptor instead.
 func (*IdentityRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *IdentityRequest) GetFounder() string {
@@ -2457,7 +3780,7 @@ type IdentityReply struct {
 
 func (x *IdentityReply) Reset() {
 	*x = IdentityReply{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +3792,7 @@ func (x *IdentityReply) String() string {
 func (*IdentityReply) ProtoMessage() {}
 
 func (x *IdentityReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +3805,7 @@ func (x *IdentityReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityReply.ProtoReflect.Descriptor instead.
 func (*IdentityReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *IdentityReply) GetName() string {
@@ -2584,7 +3907,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +3919,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +3932,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 type CoordinatorStatus struct {
@@ -2631,7 +3954,7 @@ type CoordinatorStatus struct {
 
 func (x *CoordinatorStatus) Reset() {
 	*x = CoordinatorStatus{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +3966,7 @@ func (x *CoordinatorStatus) String() string {
 func (*CoordinatorStatus) ProtoMessage() {}
 
 func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +3979,7 @@ func (x *CoordinatorStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorStatus.ProtoReflect.Descriptor instead.
 func (*CoordinatorStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CoordinatorStatus) GetName() string {
@@ -2758,7 +4081,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +4093,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +4106,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AgentStatus) GetHost() string {
@@ -2895,7 +4218,7 @@ type VIPStatus struct {
 
 func (x *VIPStatus) Reset() {
 	*x = VIPStatus{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +4230,7 @@ func (x *VIPStatus) String() string {
 func (*VIPStatus) ProtoMessage() {}
 
 func (x *VIPStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +4243,7 @@ func (x *VIPStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VIPStatus.ProtoReflect.Descriptor instead.
 func (*VIPStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VIPStatus) GetSet() *VIPSet {
@@ -3004,13 +4327,16 @@ type Event struct {
 	Session       uint64                 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Cause         string                 `protobuf:"bytes,9,opt,name=cause,proto3" json:"cause,omitempty"`
+	Group         string                 `protobuf:"bytes,10,opt,name=group,proto3" json:"group,omitempty"`
+	Topic         string                 `protobuf:"bytes,11,opt,name=topic,proto3" json:"topic,omitempty"`
+	Broker        string                 `protobuf:"bytes,12,opt,name=broker,proto3" json:"broker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +4348,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +4361,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -3101,6 +4427,27 @@ func (x *Event) GetCause() string {
 	return ""
 }
 
+func (x *Event) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Event) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Event) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
 type StatusReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -3120,13 +4467,15 @@ type StatusReply struct {
 	Paused        bool                   `protobuf:"varint,15,opt,name=paused,proto3" json:"paused,omitempty"` // the whole scheduler is paused
 	Retiring      []*Retiring            `protobuf:"bytes,16,rep,name=retiring,proto3" json:"retiring,omitempty"`
 	Configuration *Configuration         `protobuf:"bytes,17,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	Groups        []*GroupStatus         `protobuf:"bytes,18,rep,name=groups,proto3" json:"groups,omitempty"`
+	Brokers       []*BrokerStatus        `protobuf:"bytes,19,rep,name=brokers,proto3" json:"brokers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +4487,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +4500,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StatusReply) GetSchema() int32 {
@@ -3273,6 +4622,281 @@ func (x *StatusReply) GetConfiguration() *Configuration {
 	return nil
 }
 
+func (x *StatusReply) GetGroups() []*GroupStatus {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *StatusReply) GetBrokers() []*BrokerStatus {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
+type BrokerStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        *Broker                `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"` // the newest session of its name
+	TtlMs         int64                  `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	Live          bool                   `protobuf:"varint,3,opt,name=live,proto3" json:"live,omitempty"`                                       // renewed within its TTL at the answering coordinator
+	RenewedMsAgo  int64                  `protobuf:"varint,4,opt,name=renewed_ms_ago,json=renewedMsAgo,proto3" json:"renewed_ms_ago,omitempty"` // -1 = never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokerStatus) Reset() {
+	*x = BrokerStatus{}
+	mi := &file_holdfast_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokerStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokerStatus) ProtoMessage() {}
+
+func (x *BrokerStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokerStatus.ProtoReflect.Descriptor instead.
+func (*BrokerStatus) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *BrokerStatus) GetBroker() *Broker {
+	if x != nil {
+		return x.Broker
+	}
+	return nil
+}
+
+func (x *BrokerStatus) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *BrokerStatus) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *BrokerStatus) GetRenewedMsAgo() int64 {
+	if x != nil {
+		return x.RenewedMsAgo
+	}
+	return 0
+}
+
+// ReplicaStatus is one member of a group.
+type ReplicaStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`
+	Priority      int32                  `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"`
+	InSync        bool                   `protobuf:"varint,3,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Live          bool                   `protobuf:"varint,5,opt,name=live,proto3" json:"live,omitempty"`
+	Report        *GroupReport           `protobuf:"bytes,6,opt,name=report,proto3" json:"report,omitempty"`                                       // unset: none has come here
+	ReportedMsAgo int64                  `protobuf:"varint,7,opt,name=reported_ms_ago,json=reportedMsAgo,proto3" json:"reported_ms_ago,omitempty"` // -1 = never
+	LagBytes      int64                  `protobuf:"varint,8,opt,name=lag_bytes,json=lagBytes,proto3" json:"lag_bytes,omitempty"`                  // behind the master's end, as both last reported; -1 = not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaStatus) Reset() {
+	*x = ReplicaStatus{}
+	mi := &file_holdfast_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaStatus) ProtoMessage() {}
+
+func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
+func (*ReplicaStatus) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ReplicaStatus) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetInSync() bool {
+	if x != nil {
+		return x.InSync
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetReport() *GroupReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *ReplicaStatus) GetReportedMsAgo() int64 {
+	if x != nil {
+		return x.ReportedMsAgo
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetLagBytes() int64 {
+	if x != nil {
+		return x.LagBytes
+	}
+	return 0
+}
+
+type GroupStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Verdict       string                 `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"`                               // serving, moving, lapsing, too-few, no-master, deleting, paused
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                                 // why it is so, in words
+	LeaseLeftMs   int64                  `protobuf:"varint,4,opt,name=lease_left_ms,json=leaseLeftMs,proto3" json:"lease_left_ms,omitempty"` // of the master, lower bound by the answering coordinator's promise; -1 = none
+	ClaimAgeMs    int64                  `protobuf:"varint,5,opt,name=claim_age_ms,json=claimAgeMs,proto3" json:"claim_age_ms,omitempty"`    // age of the newest renewal behind the master's claim; -1 = none
+	Replicas      []*ReplicaStatus       `protobuf:"bytes,6,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Decision      string                 `protobuf:"bytes,7,opt,name=decision,proto3" json:"decision,omitempty"` // what the scheduler would do now, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStatus) Reset() {
+	*x = GroupStatus{}
+	mi := &file_holdfast_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStatus) ProtoMessage() {}
+
+func (x *GroupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
+func (*GroupStatus) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *GroupStatus) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetLeaseLeftMs() int64 {
+	if x != nil {
+		return x.LeaseLeftMs
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetClaimAgeMs() int64 {
+	if x != nil {
+		return x.ClaimAgeMs
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetReplicas() []*ReplicaStatus {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
@@ -3282,7 +4906,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +4918,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +4931,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ExplainRequest) GetSet() string {
@@ -3331,7 +4955,7 @@ type CandidateExplanation struct {
 
 func (x *CandidateExplanation) Reset() {
 	*x = CandidateExplanation{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +4967,7 @@ func (x *CandidateExplanation) String() string {
 func (*CandidateExplanation) ProtoMessage() {}
 
 func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +4980,7 @@ func (x *CandidateExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CandidateExplanation.ProtoReflect.Descriptor instead.
 func (*CandidateExplanation) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CandidateExplanation) GetHost() string {
@@ -3412,7 +5036,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +5048,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +5061,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -3475,7 +5099,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +5111,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +5124,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ExplainReply) GetSet() string {
@@ -3554,7 +5178,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3566,7 +5190,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3579,7 +5203,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListSetsRequest) GetNames() []string {
@@ -3598,7 +5222,7 @@ type ListSetsReply struct {
 
 func (x *ListSetsReply) Reset() {
 	*x = ListSetsReply{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3610,7 +5234,7 @@ func (x *ListSetsReply) String() string {
 func (*ListSetsReply) ProtoMessage() {}
 
 func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3623,7 +5247,7 @@ func (x *ListSetsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsReply.ProtoReflect.Descriptor instead.
 func (*ListSetsReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSetsReply) GetSets() []*VIPStatus {
@@ -3644,7 +5268,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +5280,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +5293,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ApplyRequest) GetSets() []*VIPSet {
@@ -3703,7 +5327,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +5339,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +5352,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ApplyReply) GetIndex() uint64 {
@@ -3755,7 +5379,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3767,7 +5391,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3780,7 +5404,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DeleteRequest) GetSet() string {
@@ -3806,7 +5430,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +5442,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +5455,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DeleteReply) GetIndex() uint64 {
@@ -3852,7 +5476,7 @@ type MoveRequest struct {
 
 func (x *MoveRequest) Reset() {
 	*x = MoveRequest{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +5488,7 @@ func (x *MoveRequest) String() string {
 func (*MoveRequest) ProtoMessage() {}
 
 func (x *MoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +5501,7 @@ func (x *MoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveRequest.ProtoReflect.Descriptor instead.
 func (*MoveRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *MoveRequest) GetSet() string {
@@ -3911,7 +5535,7 @@ type MoveReply struct {
 
 func (x *MoveReply) Reset() {
 	*x = MoveReply{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +5547,7 @@ func (x *MoveReply) String() string {
 func (*MoveReply) ProtoMessage() {}
 
 func (x *MoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +5560,7 @@ func (x *MoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveReply.ProtoReflect.Descriptor instead.
 func (*MoveReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *MoveReply) GetIndex() uint64 {
@@ -3964,7 +5588,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3976,7 +5600,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3989,7 +5613,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DrainRequest) GetHost() string {
@@ -4023,7 +5647,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +5659,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +5672,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DrainReply) GetIndex() uint64 {
@@ -4076,7 +5700,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +5712,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +5725,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PauseRequest) GetSet() string {
@@ -4134,7 +5758,7 @@ type PauseReply struct {
 
 func (x *PauseReply) Reset() {
 	*x = PauseReply{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4146,7 +5770,7 @@ func (x *PauseReply) String() string {
 func (*PauseReply) ProtoMessage() {}
 
 func (x *PauseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4159,7 +5783,7 @@ func (x *PauseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseReply.ProtoReflect.Descriptor instead.
 func (*PauseReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PauseReply) GetIndex() uint64 {
@@ -4180,7 +5804,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +5816,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +5829,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *EventsRequest) GetFromIndex() uint64 {
@@ -4238,7 +5862,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +5874,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +5887,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -4282,7 +5906,7 @@ type TransferLeadershipReply struct {
 
 func (x *TransferLeadershipReply) Reset() {
 	*x = TransferLeadershipReply{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4294,7 +5918,7 @@ func (x *TransferLeadershipReply) String() string {
 func (*TransferLeadershipReply) ProtoMessage() {}
 
 func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4307,7 +5931,7 @@ func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipReply.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TransferLeadershipReply) GetLeader() string {
@@ -4326,7 +5950,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4338,7 +5962,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4351,7 +5975,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -4370,7 +5994,7 @@ type RemoveMemberReply struct {
 
 func (x *RemoveMemberReply) Reset() {
 	*x = RemoveMemberReply{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4382,7 +6006,7 @@ func (x *RemoveMemberReply) String() string {
 func (*RemoveMemberReply) ProtoMessage() {}
 
 func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4395,7 +6019,7 @@ func (x *RemoveMemberReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberReply.ProtoReflect.Descriptor instead.
 func (*RemoveMemberReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RemoveMemberReply) GetIndex() uint64 {
@@ -4413,7 +6037,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4425,7 +6049,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4438,7 +6062,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{90}
 }
 
 type SnapshotChunk struct {
@@ -4450,7 +6074,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4462,7 +6086,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4475,7 +6099,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4495,7 +6119,7 @@ type RestoreSnapshotReply struct {
 
 func (x *RestoreSnapshotReply) Reset() {
 	*x = RestoreSnapshotReply{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4507,7 +6131,7 @@ func (x *RestoreSnapshotReply) String() string {
 func (*RestoreSnapshotReply) ProtoMessage() {}
 
 func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4520,7 +6144,7 @@ func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotReply.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotReply) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RestoreSnapshotReply) GetIndex() uint64 {
@@ -4535,6 +6159,878 @@ func (x *RestoreSnapshotReply) GetChanges() []string {
 		return x.Changes
 	}
 	return nil
+}
+
+type ListGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"` // none = all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_holdfast_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ListGroupsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ListGroupsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []*GroupStatus         `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	Brokers       []*BrokerStatus        `protobuf:"bytes,2,rep,name=brokers,proto3" json:"brokers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsReply) Reset() {
+	*x = ListGroupsReply{}
+	mi := &file_holdfast_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsReply) ProtoMessage() {}
+
+func (x *ListGroupsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsReply.ProtoReflect.Descriptor instead.
+func (*ListGroupsReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *ListGroupsReply) GetGroups() []*GroupStatus {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ListGroupsReply) GetBrokers() []*BrokerStatus {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
+type PutGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Members       []*Member              `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"` // id and priority count
+	Settings      *GroupSettings         `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
+	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutGroupRequest) Reset() {
+	*x = PutGroupRequest{}
+	mi := &file_holdfast_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutGroupRequest) ProtoMessage() {}
+
+func (x *PutGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutGroupRequest.ProtoReflect.Descriptor instead.
+func (*PutGroupRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *PutGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PutGroupRequest) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *PutGroupRequest) GetSettings() *GroupSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *PutGroupRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type PutGroupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Change        string                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"` // created, changed, unchanged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutGroupReply) Reset() {
+	*x = PutGroupReply{}
+	mi := &file_holdfast_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutGroupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutGroupReply) ProtoMessage() {}
+
+func (x *PutGroupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutGroupReply.ProtoReflect.Descriptor instead.
+func (*PutGroupReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *PutGroupReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PutGroupReply) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+type DeleteGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupRequest) Reset() {
+	*x = DeleteGroupRequest{}
+	mi := &file_holdfast_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupRequest) ProtoMessage() {}
+
+func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *DeleteGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DeleteGroupRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type DeleteGroupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Master        string                 `protobuf:"bytes,2,opt,name=master,proto3" json:"master,omitempty"` // who has to release it first, "" = it is gone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupReply) Reset() {
+	*x = DeleteGroupReply{}
+	mi := &file_holdfast_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupReply) ProtoMessage() {}
+
+func (x *DeleteGroupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupReply.ProtoReflect.Descriptor instead.
+func (*DeleteGroupReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *DeleteGroupReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *DeleteGroupReply) GetMaster() string {
+	if x != nil {
+		return x.Master
+	}
+	return ""
+}
+
+type ConfigureGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Mode          *string                `protobuf:"bytes,2,opt,name=mode,proto3,oneof" json:"mode,omitempty"` // unset: stays
+	MinInSync     *int32                 `protobuf:"varint,3,opt,name=min_in_sync,json=minInSync,proto3,oneof" json:"min_in_sync,omitempty"`
+	Policy        *string                `protobuf:"bytes,4,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	ReadLocal     *bool                  `protobuf:"varint,5,opt,name=read_local,json=readLocal,proto3,oneof" json:"read_local,omitempty"`
+	Cause         string                 `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureGroupRequest) Reset() {
+	*x = ConfigureGroupRequest{}
+	mi := &file_holdfast_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureGroupRequest) ProtoMessage() {}
+
+func (x *ConfigureGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureGroupRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureGroupRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *ConfigureGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ConfigureGroupRequest) GetMode() string {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return ""
+}
+
+func (x *ConfigureGroupRequest) GetMinInSync() int32 {
+	if x != nil && x.MinInSync != nil {
+		return *x.MinInSync
+	}
+	return 0
+}
+
+func (x *ConfigureGroupRequest) GetPolicy() string {
+	if x != nil && x.Policy != nil {
+		return *x.Policy
+	}
+	return ""
+}
+
+func (x *ConfigureGroupRequest) GetReadLocal() bool {
+	if x != nil && x.ReadLocal != nil {
+		return *x.ReadLocal
+	}
+	return false
+}
+
+func (x *ConfigureGroupRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type ConfigureGroupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Next          *GroupSettings         `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureGroupReply) Reset() {
+	*x = ConfigureGroupReply{}
+	mi := &file_holdfast_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureGroupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureGroupReply) ProtoMessage() {}
+
+func (x *ConfigureGroupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureGroupReply.ProtoReflect.Descriptor instead.
+func (*ConfigureGroupReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *ConfigureGroupReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ConfigureGroupReply) GetNext() *GroupSettings {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+type SwitchoverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`            // "" = the best of the other members of the in-sync set
+	Unclean       bool                   `protobuf:"varint,3,opt,name=unclean,proto3" json:"unclean,omitempty"` // also a member outside of the set, if there is no master
+	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchoverRequest) Reset() {
+	*x = SwitchoverRequest{}
+	mi := &file_holdfast_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchoverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchoverRequest) ProtoMessage() {}
+
+func (x *SwitchoverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchoverRequest.ProtoReflect.Descriptor instead.
+func (*SwitchoverRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *SwitchoverRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SwitchoverRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *SwitchoverRequest) GetUnclean() bool {
+	if x != nil {
+		return x.Unclean
+	}
+	return false
+}
+
+func (x *SwitchoverRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type SwitchoverReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // "" = it had no master
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchoverReply) Reset() {
+	*x = SwitchoverReply{}
+	mi := &file_holdfast_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchoverReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchoverReply) ProtoMessage() {}
+
+func (x *SwitchoverReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchoverReply.ProtoReflect.Descriptor instead.
+func (*SwitchoverReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *SwitchoverReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SwitchoverReply) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *SwitchoverReply) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type ListTopicsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsRequest) Reset() {
+	*x = ListTopicsRequest{}
+	mi := &file_holdfast_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsRequest) ProtoMessage() {}
+
+func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
+func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{103}
+}
+
+type ListTopicsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []*Topic               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsReply) Reset() {
+	*x = ListTopicsReply{}
+	mi := &file_holdfast_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsReply) ProtoMessage() {}
+
+func (x *ListTopicsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsReply.ProtoReflect.Descriptor instead.
+func (*ListTopicsReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *ListTopicsReply) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+type PutTopicRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Queues        int32                  `protobuf:"varint,2,opt,name=queues,proto3" json:"queues,omitempty"` // of each group
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutTopicRequest) Reset() {
+	*x = PutTopicRequest{}
+	mi := &file_holdfast_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTopicRequest) ProtoMessage() {}
+
+func (x *PutTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTopicRequest.ProtoReflect.Descriptor instead.
+func (*PutTopicRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *PutTopicRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PutTopicRequest) GetQueues() int32 {
+	if x != nil {
+		return x.Queues
+	}
+	return 0
+}
+
+func (x *PutTopicRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type PutTopicReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Change        string                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"` // created, changed, unchanged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutTopicReply) Reset() {
+	*x = PutTopicReply{}
+	mi := &file_holdfast_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTopicReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTopicReply) ProtoMessage() {}
+
+func (x *PutTopicReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTopicReply.ProtoReflect.Descriptor instead.
+func (*PutTopicReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *PutTopicReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PutTopicReply) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+type DeleteTopicRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicRequest) Reset() {
+	*x = DeleteTopicRequest{}
+	mi := &file_holdfast_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicRequest) ProtoMessage() {}
+
+func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *DeleteTopicRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *DeleteTopicRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type DeleteTopicReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicReply) Reset() {
+	*x = DeleteTopicReply{}
+	mi := &file_holdfast_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicReply) ProtoMessage() {}
+
+func (x *DeleteTopicReply) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicReply.ProtoReflect.Descriptor instead.
+func (*DeleteTopicReply) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *DeleteTopicReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 var File_holdfast_proto protoreflect.FileDescriptor
@@ -4590,18 +7086,20 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\"Y\n" +
 	"\rConfiguration\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x122\n" +
-	"\amembers\x18\x02 \x03(\v2\x18.holdfast.v1.CoordinatorR\amembers\"P\n" +
+	"\amembers\x18\x02 \x03(\v2\x18.holdfast.v1.CoordinatorR\amembers\"}\n" +
 	"\vOpenRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x15\n" +
 	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\fR\x06secret\"%\n" +
+	"\x06secret\x18\x03 \x01(\fR\x06secret\x12+\n" +
+	"\x06broker\x18\x04 \x01(\v2\x13.holdfast.v1.BrokerR\x06broker\"%\n" +
 	"\tOpenReply\x12\x18\n" +
-	"\asession\x18\x01 \x01(\x04R\asession\"[\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"s\n" +
 	"\fWatchRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x1d\n" +
 	"\n" +
-	"from_index\x18\x03 \x01(\x04R\tfromIndex\".\n" +
+	"from_index\x18\x03 \x01(\x04R\tfromIndex\x12\x16\n" +
+	"\x06broker\x18\x04 \x01(\tR\x06broker\".\n" +
 	"\x06Recall\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\"\x8a\x01\n" +
@@ -4617,7 +7115,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03set\x18\x04 \x01(\tR\x03set\"I\n" +
 	"\x06Shared\x12%\n" +
 	"\x03set\x18\x01 \x01(\v2\x13.holdfast.v1.VIPSetR\x03set\x12\x18\n" +
-	"\asources\x18\x02 \x03(\tR\asources\"\xab\x03\n" +
+	"\asources\x18\x02 \x03(\tR\asources\"\xde\x03\n" +
 	"\x04View\x12 \n" +
 	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -4632,7 +7130,109 @@ const file_holdfast_proto_rawDesc = "" +
 	"\fcandidate_of\x18\n" +
 	" \x03(\tR\vcandidateOf\x12+\n" +
 	"\x06shared\x18\f \x03(\v2\x13.holdfast.v1.SharedR\x06shared\x12\x18\n" +
-	"\adrained\x18\v \x01(\bR\adrained\"1\n" +
+	"\adrained\x18\v \x01(\bR\adrained\x121\n" +
+	"\abrokers\x18\r \x01(\v2\x17.holdfast.v1.BrokerViewR\abrokers\"\x84\x01\n" +
+	"\x06Broker\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12 \n" +
+	"\vreplication\x18\x03 \x01(\tR\vreplication\x12\x18\n" +
+	"\asession\x18\x04 \x01(\x04R\asession\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\"z\n" +
+	"\rGroupSettings\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1e\n" +
+	"\vmin_in_sync\x18\x02 \x01(\x05R\tminInSync\x12\x16\n" +
+	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x1d\n" +
+	"\n" +
+	"read_local\x18\x04 \x01(\bR\treadLocal\"j\n" +
+	"\x06Member\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x05R\bpriority\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04boot\x18\x04 \x01(\x04R\x04boot\"\x8f\x03\n" +
+	"\x05Group\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x04R\acreated\x126\n" +
+	"\bsettings\x18\x03 \x01(\v2\x1a.holdfast.v1.GroupSettingsR\bsettings\x12.\n" +
+	"\x04next\x18\x04 \x01(\v2\x1a.holdfast.v1.GroupSettingsR\x04next\x12-\n" +
+	"\amembers\x18\x05 \x03(\v2\x13.holdfast.v1.MemberR\amembers\x12\x17\n" +
+	"\ain_sync\x18\x06 \x03(\tR\x06inSync\x12\x18\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\x12\x16\n" +
+	"\x06master\x18\b \x01(\tR\x06master\x12\x18\n" +
+	"\asession\x18\t \x01(\x04R\asession\x12\x14\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04last\x18\v \x01(\tR\x04last\x12\x16\n" +
+	"\x06wanted\x18\f \x01(\tR\x06wanted\x12\x1a\n" +
+	"\bdeleting\x18\r \x01(\bR\bdeleting\"O\n" +
+	"\x05Topic\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06queues\x18\x02 \x01(\x05R\x06queues\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\x93\x01\n" +
+	"\n" +
+	"BrokerView\x12*\n" +
+	"\x06groups\x18\x01 \x03(\v2\x12.holdfast.v1.GroupR\x06groups\x12*\n" +
+	"\x06topics\x18\x02 \x03(\v2\x12.holdfast.v1.TopicR\x06topics\x12-\n" +
+	"\abrokers\x18\x03 \x03(\v2\x13.holdfast.v1.BrokerR\abrokers\"\x87\x01\n" +
+	"\x13ReleaseGroupRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05unfit\x18\x05 \x01(\tR\x05unfit\")\n" +
+	"\x11ReleaseGroupReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xad\x01\n" +
+	"\x11GrowInSyncRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\tR\x06member\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\"'\n" +
+	"\x0fGrowInSyncReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x8d\x01\n" +
+	"\x13ShrinkInSyncRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\tR\x06member\")\n" +
+	"\x11ShrinkInSyncReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x92\x01\n" +
+	"\x14ReturnReplicaRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04boot\x18\x04 \x01(\x04R\x04boot\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"*\n" +
+	"\x12ReturnReplicaReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xc5\x02\n" +
+	"\vGroupReport\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"last_epoch\x18\x04 \x01(\x04R\tlastEpoch\x12\x14\n" +
+	"\x05start\x18\x05 \x01(\x04R\x05start\x12\x10\n" +
+	"\x03end\x18\x06 \x01(\x04R\x03end\x12\x18\n" +
+	"\adurable\x18\a \x01(\x04R\adurable\x12\x18\n" +
+	"\aconfirm\x18\b \x01(\x04R\aconfirm\x12!\n" +
+	"\flost_records\x18\t \x01(\x04R\vlostRecords\x12\x1d\n" +
+	"\n" +
+	"lost_bytes\x18\n" +
+	" \x01(\x04R\tlostBytes\x12#\n" +
+	"\runknown_bytes\x18\v \x01(\x04R\funknownBytes\x12\x14\n" +
+	"\x05unfit\x18\f \x01(\tR\x05unfit\"[\n" +
+	"\rReportRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x120\n" +
+	"\x06groups\x18\x02 \x03(\v2\x18.holdfast.v1.GroupReportR\x06groups\"\r\n" +
+	"\vReportReply\"\\\n" +
+	"\x12EnsureTopicRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06queues\x18\x03 \x01(\x05R\x06queues\"@\n" +
+	"\x10EnsureTopicReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06queues\x18\x02 \x01(\x05R\x06queues\"1\n" +
 	"\aRelease\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"a\n" +
@@ -4781,7 +7381,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\averdict\x18\b \x01(\tR\averdict\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12+\n" +
 	"\x06router\x18\n" +
-	" \x01(\v2\x13.holdfast.v1.RouterR\x06router\"\xd1\x01\n" +
+	" \x01(\v2\x13.holdfast.v1.RouterR\x06router\"\x95\x02\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
 	"\n" +
@@ -4792,7 +7392,11 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04host\x18\x06 \x01(\tR\x04host\x12\x18\n" +
 	"\asession\x18\a \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05cause\x18\t \x01(\tR\x05cause\"\xf6\x04\n" +
+	"\x05cause\x18\t \x01(\tR\x05cause\x12\x14\n" +
+	"\x05group\x18\n" +
+	" \x01(\tR\x05group\x12\x14\n" +
+	"\x05topic\x18\v \x01(\tR\x05topic\x12\x16\n" +
+	"\x06broker\x18\f \x01(\tR\x06broker\"\xdd\x05\n" +
 	"\vStatusReply\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x1f\n" +
 	"\vanswered_by\x18\x02 \x01(\tR\n" +
@@ -4813,7 +7417,32 @@ const file_holdfast_proto_rawDesc = "" +
 	"at_unix_ns\x18\x0e \x01(\x03R\batUnixNs\x12\x16\n" +
 	"\x06paused\x18\x0f \x01(\bR\x06paused\x121\n" +
 	"\bretiring\x18\x10 \x03(\v2\x15.holdfast.v1.RetiringR\bretiring\x12@\n" +
-	"\rconfiguration\x18\x11 \x01(\v2\x1a.holdfast.v1.ConfigurationR\rconfiguration\"\"\n" +
+	"\rconfiguration\x18\x11 \x01(\v2\x1a.holdfast.v1.ConfigurationR\rconfiguration\x120\n" +
+	"\x06groups\x18\x12 \x03(\v2\x18.holdfast.v1.GroupStatusR\x06groups\x123\n" +
+	"\abrokers\x18\x13 \x03(\v2\x19.holdfast.v1.BrokerStatusR\abrokers\"\x8c\x01\n" +
+	"\fBrokerStatus\x12+\n" +
+	"\x06broker\x18\x01 \x01(\v2\x13.holdfast.v1.BrokerR\x06broker\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\bR\x04live\x12$\n" +
+	"\x0erenewed_ms_ago\x18\x04 \x01(\x03R\frenewedMsAgo\"\x89\x02\n" +
+	"\rReplicaStatus\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x05R\bpriority\x12\x17\n" +
+	"\ain_sync\x18\x03 \x01(\bR\x06inSync\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04live\x18\x05 \x01(\bR\x04live\x120\n" +
+	"\x06report\x18\x06 \x01(\v2\x18.holdfast.v1.GroupReportR\x06report\x12&\n" +
+	"\x0freported_ms_ago\x18\a \x01(\x03R\rreportedMsAgo\x12\x1b\n" +
+	"\tlag_bytes\x18\b \x01(\x03R\blagBytes\"\x83\x02\n" +
+	"\vGroupStatus\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.holdfast.v1.GroupR\x05group\x12\x18\n" +
+	"\averdict\x18\x02 \x01(\tR\averdict\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\"\n" +
+	"\rlease_left_ms\x18\x04 \x01(\x03R\vleaseLeftMs\x12 \n" +
+	"\fclaim_age_ms\x18\x05 \x01(\x03R\n" +
+	"claimAgeMs\x126\n" +
+	"\breplicas\x18\x06 \x03(\v2\x1a.holdfast.v1.ReplicaStatusR\breplicas\x12\x1a\n" +
+	"\bdecision\x18\a \x01(\tR\bdecision\"\"\n" +
 	"\x0eExplainRequest\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\"\xb2\x01\n" +
 	"\x14CandidateExplanation\x12\x12\n" +
@@ -4894,7 +7523,65 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"F\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\achanges\x18\x02 \x03(\tR\achanges2\x91\x05\n" +
+	"\achanges\x18\x02 \x03(\tR\achanges\")\n" +
+	"\x11ListGroupsRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"x\n" +
+	"\x0fListGroupsReply\x120\n" +
+	"\x06groups\x18\x01 \x03(\v2\x18.holdfast.v1.GroupStatusR\x06groups\x123\n" +
+	"\abrokers\x18\x02 \x03(\v2\x19.holdfast.v1.BrokerStatusR\abrokers\"\xa4\x01\n" +
+	"\x0fPutGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12-\n" +
+	"\amembers\x18\x02 \x03(\v2\x13.holdfast.v1.MemberR\amembers\x126\n" +
+	"\bsettings\x18\x03 \x01(\v2\x1a.holdfast.v1.GroupSettingsR\bsettings\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\"=\n" +
+	"\rPutGroupReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\tR\x06change\"@\n" +
+	"\x12DeleteGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\"@\n" +
+	"\x10DeleteGroupReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06master\x18\x02 \x01(\tR\x06master\"\xf5\x01\n" +
+	"\x15ConfigureGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
+	"\x04mode\x18\x02 \x01(\tH\x00R\x04mode\x88\x01\x01\x12#\n" +
+	"\vmin_in_sync\x18\x03 \x01(\x05H\x01R\tminInSync\x88\x01\x01\x12\x1b\n" +
+	"\x06policy\x18\x04 \x01(\tH\x02R\x06policy\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"read_local\x18\x05 \x01(\bH\x03R\treadLocal\x88\x01\x01\x12\x14\n" +
+	"\x05cause\x18\x06 \x01(\tR\x05causeB\a\n" +
+	"\x05_modeB\x0e\n" +
+	"\f_min_in_syncB\t\n" +
+	"\a_policyB\r\n" +
+	"\v_read_local\"[\n" +
+	"\x13ConfigureGroupReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12.\n" +
+	"\x04next\x18\x02 \x01(\v2\x1a.holdfast.v1.GroupSettingsR\x04next\"i\n" +
+	"\x11SwitchoverRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
+	"\aunclean\x18\x03 \x01(\bR\aunclean\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\"K\n" +
+	"\x0fSwitchoverReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\"\x13\n" +
+	"\x11ListTopicsRequest\"=\n" +
+	"\x0fListTopicsReply\x12*\n" +
+	"\x06topics\x18\x01 \x03(\v2\x12.holdfast.v1.TopicR\x06topics\"U\n" +
+	"\x0fPutTopicRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06queues\x18\x02 \x01(\x05R\x06queues\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"=\n" +
+	"\rPutTopicReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\tR\x06change\"@\n" +
+	"\x12DeleteTopicRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\"(\n" +
+	"\x10DeleteTopicReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index2\x91\x05\n" +
 	"\bSessions\x128\n" +
 	"\x04Open\x12\x18.holdfast.v1.OpenRequest\x1a\x16.holdfast.v1.OpenReply\x127\n" +
 	"\x05Watch\x12\x19.holdfast.v1.WatchRequest\x1a\x11.holdfast.v1.View0\x01\x12A\n" +
@@ -4904,12 +7591,20 @@ const file_holdfast_proto_rawDesc = "" +
 	"\vReportStall\x12\x1f.holdfast.v1.ReportStallRequest\x1a\x1d.holdfast.v1.ReportStallReply\x12P\n" +
 	"\fReportRouter\x12 .holdfast.v1.ReportRouterRequest\x1a\x1e.holdfast.v1.ReportRouterReply\x12>\n" +
 	"\x06Rebind\x12\x1a.holdfast.v1.RebindRequest\x1a\x18.holdfast.v1.RebindReply\x12;\n" +
-	"\x05Close\x12\x19.holdfast.v1.CloseRequest\x1a\x17.holdfast.v1.CloseReply2\x81\x02\n" +
+	"\x05Close\x12\x19.holdfast.v1.CloseRequest\x1a\x17.holdfast.v1.CloseReply2\xdd\x03\n" +
+	"\aBrokers\x12P\n" +
+	"\fReleaseGroup\x12 .holdfast.v1.ReleaseGroupRequest\x1a\x1e.holdfast.v1.ReleaseGroupReply\x12J\n" +
+	"\n" +
+	"GrowInSync\x12\x1e.holdfast.v1.GrowInSyncRequest\x1a\x1c.holdfast.v1.GrowInSyncReply\x12P\n" +
+	"\fShrinkInSync\x12 .holdfast.v1.ShrinkInSyncRequest\x1a\x1e.holdfast.v1.ShrinkInSyncReply\x12S\n" +
+	"\rReturnReplica\x12!.holdfast.v1.ReturnReplicaRequest\x1a\x1f.holdfast.v1.ReturnReplicaReply\x12>\n" +
+	"\x06Report\x12\x1a.holdfast.v1.ReportRequest\x1a\x18.holdfast.v1.ReportReply\x12M\n" +
+	"\vEnsureTopic\x12\x1f.holdfast.v1.EnsureTopicRequest\x1a\x1d.holdfast.v1.EnsureTopicReply2\x81\x02\n" +
 	"\x05Peers\x12;\n" +
 	"\x05Probe\x12\x19.holdfast.v1.ProbeRequest\x1a\x17.holdfast.v1.ProbeReply\x12;\n" +
 	"\x05Fence\x12\x19.holdfast.v1.FenceRequest\x1a\x17.holdfast.v1.FenceReply\x128\n" +
 	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x16.holdfast.v1.JoinReply\x12D\n" +
-	"\bIdentity\x12\x1c.holdfast.v1.IdentityRequest\x1a\x1a.holdfast.v1.IdentityReply2\x9a\a\n" +
+	"\bIdentity\x12\x1c.holdfast.v1.IdentityRequest\x1a\x1a.holdfast.v1.IdentityReply2\x80\f\n" +
 	"\bOperator\x12>\n" +
 	"\x06Status\x12\x1a.holdfast.v1.StatusRequest\x1a\x18.holdfast.v1.StatusReply\x12A\n" +
 	"\aExplain\x12\x1b.holdfast.v1.ExplainRequest\x1a\x19.holdfast.v1.ExplainReply\x12D\n" +
@@ -4923,7 +7618,18 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x12TransferLeadership\x12&.holdfast.v1.TransferLeadershipRequest\x1a$.holdfast.v1.TransferLeadershipReply\x12P\n" +
 	"\fRemoveMember\x12 .holdfast.v1.RemoveMemberRequest\x1a\x1e.holdfast.v1.RemoveMemberReply\x12N\n" +
 	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a\x1a.holdfast.v1.SnapshotChunk0\x01\x12R\n" +
-	"\x0fRestoreSnapshot\x12\x1a.holdfast.v1.SnapshotChunk\x1a!.holdfast.v1.RestoreSnapshotReply(\x01B%Z#holdfast/coordinator/api/holdfastpbb\x06proto3"
+	"\x0fRestoreSnapshot\x12\x1a.holdfast.v1.SnapshotChunk\x1a!.holdfast.v1.RestoreSnapshotReply(\x01\x12J\n" +
+	"\n" +
+	"ListGroups\x12\x1e.holdfast.v1.ListGroupsRequest\x1a\x1c.holdfast.v1.ListGroupsReply\x12D\n" +
+	"\bPutGroup\x12\x1c.holdfast.v1.PutGroupRequest\x1a\x1a.holdfast.v1.PutGroupReply\x12M\n" +
+	"\vDeleteGroup\x12\x1f.holdfast.v1.DeleteGroupRequest\x1a\x1d.holdfast.v1.DeleteGroupReply\x12V\n" +
+	"\x0eConfigureGroup\x12\".holdfast.v1.ConfigureGroupRequest\x1a .holdfast.v1.ConfigureGroupReply\x12J\n" +
+	"\n" +
+	"Switchover\x12\x1e.holdfast.v1.SwitchoverRequest\x1a\x1c.holdfast.v1.SwitchoverReply\x12J\n" +
+	"\n" +
+	"ListTopics\x12\x1e.holdfast.v1.ListTopicsRequest\x1a\x1c.holdfast.v1.ListTopicsReply\x12D\n" +
+	"\bPutTopic\x12\x1c.holdfast.v1.PutTopicRequest\x1a\x1a.holdfast.v1.PutTopicReply\x12M\n" +
+	"\vDeleteTopic\x12\x1f.holdfast.v1.DeleteTopicRequest\x1a\x1d.holdfast.v1.DeleteTopicReplyB%Z#holdfast/coordinator/api/holdfastpbb\x06proto3"
 
 var (
 	file_holdfast_proto_rawDescOnce sync.Once
@@ -4937,7 +7643,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
 var file_holdfast_proto_goTypes = []any{
 	(*Address)(nil),                   // 0: holdfast.v1.Address
 	(*Candidate)(nil),                 // 1: holdfast.v1.Candidate
@@ -4953,158 +7659,245 @@ var file_holdfast_proto_goTypes = []any{
 	(*Retiring)(nil),                  // 11: holdfast.v1.Retiring
 	(*Shared)(nil),                    // 12: holdfast.v1.Shared
 	(*View)(nil),                      // 13: holdfast.v1.View
-	(*Release)(nil),                   // 14: holdfast.v1.Release
-	(*Condition)(nil),                 // 15: holdfast.v1.Condition
-	(*ReleaseRequest)(nil),            // 16: holdfast.v1.ReleaseRequest
-	(*ReleaseReply)(nil),              // 17: holdfast.v1.ReleaseReply
-	(*ConfirmRemovalRequest)(nil),     // 18: holdfast.v1.ConfirmRemovalRequest
-	(*ConfirmRemovalReply)(nil),       // 19: holdfast.v1.ConfirmRemovalReply
-	(*ReportConditionRequest)(nil),    // 20: holdfast.v1.ReportConditionRequest
-	(*ReportConditionReply)(nil),      // 21: holdfast.v1.ReportConditionReply
-	(*ReportStallRequest)(nil),        // 22: holdfast.v1.ReportStallRequest
-	(*ReportStallReply)(nil),          // 23: holdfast.v1.ReportStallReply
-	(*Router)(nil),                    // 24: holdfast.v1.Router
-	(*ReportRouterRequest)(nil),       // 25: holdfast.v1.ReportRouterRequest
-	(*ReportRouterReply)(nil),         // 26: holdfast.v1.ReportRouterReply
-	(*RebindRequest)(nil),             // 27: holdfast.v1.RebindRequest
-	(*RebindReply)(nil),               // 28: holdfast.v1.RebindReply
-	(*CloseRequest)(nil),              // 29: holdfast.v1.CloseRequest
-	(*CloseReply)(nil),                // 30: holdfast.v1.CloseReply
-	(*ProbeRequest)(nil),              // 31: holdfast.v1.ProbeRequest
-	(*ProbeResult)(nil),               // 32: holdfast.v1.ProbeResult
-	(*ProbeReply)(nil),                // 33: holdfast.v1.ProbeReply
-	(*FenceRequest)(nil),              // 34: holdfast.v1.FenceRequest
-	(*FenceResult)(nil),               // 35: holdfast.v1.FenceResult
-	(*FenceReply)(nil),                // 36: holdfast.v1.FenceReply
-	(*JoinRequest)(nil),               // 37: holdfast.v1.JoinRequest
-	(*JoinReply)(nil),                 // 38: holdfast.v1.JoinReply
-	(*IdentityRequest)(nil),           // 39: holdfast.v1.IdentityRequest
-	(*IdentityReply)(nil),             // 40: holdfast.v1.IdentityReply
-	(*StatusRequest)(nil),             // 41: holdfast.v1.StatusRequest
-	(*CoordinatorStatus)(nil),         // 42: holdfast.v1.CoordinatorStatus
-	(*AgentStatus)(nil),               // 43: holdfast.v1.AgentStatus
-	(*VIPStatus)(nil),                 // 44: holdfast.v1.VIPStatus
-	(*Event)(nil),                     // 45: holdfast.v1.Event
-	(*StatusReply)(nil),               // 46: holdfast.v1.StatusReply
-	(*ExplainRequest)(nil),            // 47: holdfast.v1.ExplainRequest
-	(*CandidateExplanation)(nil),      // 48: holdfast.v1.CandidateExplanation
-	(*HostLoss)(nil),                  // 49: holdfast.v1.HostLoss
-	(*ExplainReply)(nil),              // 50: holdfast.v1.ExplainReply
-	(*ListSetsRequest)(nil),           // 51: holdfast.v1.ListSetsRequest
-	(*ListSetsReply)(nil),             // 52: holdfast.v1.ListSetsReply
-	(*ApplyRequest)(nil),              // 53: holdfast.v1.ApplyRequest
-	(*ApplyReply)(nil),                // 54: holdfast.v1.ApplyReply
-	(*DeleteRequest)(nil),             // 55: holdfast.v1.DeleteRequest
-	(*DeleteReply)(nil),               // 56: holdfast.v1.DeleteReply
-	(*MoveRequest)(nil),               // 57: holdfast.v1.MoveRequest
-	(*MoveReply)(nil),                 // 58: holdfast.v1.MoveReply
-	(*DrainRequest)(nil),              // 59: holdfast.v1.DrainRequest
-	(*DrainReply)(nil),                // 60: holdfast.v1.DrainReply
-	(*PauseRequest)(nil),              // 61: holdfast.v1.PauseRequest
-	(*PauseReply)(nil),                // 62: holdfast.v1.PauseReply
-	(*EventsRequest)(nil),             // 63: holdfast.v1.EventsRequest
-	(*TransferLeadershipRequest)(nil), // 64: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipReply)(nil),   // 65: holdfast.v1.TransferLeadershipReply
-	(*RemoveMemberRequest)(nil),       // 66: holdfast.v1.RemoveMemberRequest
-	(*RemoveMemberReply)(nil),         // 67: holdfast.v1.RemoveMemberReply
-	(*SaveSnapshotRequest)(nil),       // 68: holdfast.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),             // 69: holdfast.v1.SnapshotChunk
-	(*RestoreSnapshotReply)(nil),      // 70: holdfast.v1.RestoreSnapshotReply
+	(*Broker)(nil),                    // 14: holdfast.v1.Broker
+	(*GroupSettings)(nil),             // 15: holdfast.v1.GroupSettings
+	(*Member)(nil),                    // 16: holdfast.v1.Member
+	(*Group)(nil),                     // 17: holdfast.v1.Group
+	(*Topic)(nil),                     // 18: holdfast.v1.Topic
+	(*BrokerView)(nil),                // 19: holdfast.v1.BrokerView
+	(*ReleaseGroupRequest)(nil),       // 20: holdfast.v1.ReleaseGroupRequest
+	(*ReleaseGroupReply)(nil),         // 21: holdfast.v1.ReleaseGroupReply
+	(*GrowInSyncRequest)(nil),         // 22: holdfast.v1.GrowInSyncRequest
+	(*GrowInSyncReply)(nil),           // 23: holdfast.v1.GrowInSyncReply
+	(*ShrinkInSyncRequest)(nil),       // 24: holdfast.v1.ShrinkInSyncRequest
+	(*ShrinkInSyncReply)(nil),         // 25: holdfast.v1.ShrinkInSyncReply
+	(*ReturnReplicaRequest)(nil),      // 26: holdfast.v1.ReturnReplicaRequest
+	(*ReturnReplicaReply)(nil),        // 27: holdfast.v1.ReturnReplicaReply
+	(*GroupReport)(nil),               // 28: holdfast.v1.GroupReport
+	(*ReportRequest)(nil),             // 29: holdfast.v1.ReportRequest
+	(*ReportReply)(nil),               // 30: holdfast.v1.ReportReply
+	(*EnsureTopicRequest)(nil),        // 31: holdfast.v1.EnsureTopicRequest
+	(*EnsureTopicReply)(nil),          // 32: holdfast.v1.EnsureTopicReply
+	(*Release)(nil),                   // 33: holdfast.v1.Release
+	(*Condition)(nil),                 // 34: holdfast.v1.Condition
+	(*ReleaseRequest)(nil),            // 35: holdfast.v1.ReleaseRequest
+	(*ReleaseReply)(nil),              // 36: holdfast.v1.ReleaseReply
+	(*ConfirmRemovalRequest)(nil),     // 37: holdfast.v1.ConfirmRemovalRequest
+	(*ConfirmRemovalReply)(nil),       // 38: holdfast.v1.ConfirmRemovalReply
+	(*ReportConditionRequest)(nil),    // 39: holdfast.v1.ReportConditionRequest
+	(*ReportConditionReply)(nil),      // 40: holdfast.v1.ReportConditionReply
+	(*ReportStallRequest)(nil),        // 41: holdfast.v1.ReportStallRequest
+	(*ReportStallReply)(nil),          // 42: holdfast.v1.ReportStallReply
+	(*Router)(nil),                    // 43: holdfast.v1.Router
+	(*ReportRouterRequest)(nil),       // 44: holdfast.v1.ReportRouterRequest
+	(*ReportRouterReply)(nil),         // 45: holdfast.v1.ReportRouterReply
+	(*RebindRequest)(nil),             // 46: holdfast.v1.RebindRequest
+	(*RebindReply)(nil),               // 47: holdfast.v1.RebindReply
+	(*CloseRequest)(nil),              // 48: holdfast.v1.CloseRequest
+	(*CloseReply)(nil),                // 49: holdfast.v1.CloseReply
+	(*ProbeRequest)(nil),              // 50: holdfast.v1.ProbeRequest
+	(*ProbeResult)(nil),               // 51: holdfast.v1.ProbeResult
+	(*ProbeReply)(nil),                // 52: holdfast.v1.ProbeReply
+	(*FenceRequest)(nil),              // 53: holdfast.v1.FenceRequest
+	(*FenceResult)(nil),               // 54: holdfast.v1.FenceResult
+	(*FenceReply)(nil),                // 55: holdfast.v1.FenceReply
+	(*JoinRequest)(nil),               // 56: holdfast.v1.JoinRequest
+	(*JoinReply)(nil),                 // 57: holdfast.v1.JoinReply
+	(*IdentityRequest)(nil),           // 58: holdfast.v1.IdentityRequest
+	(*IdentityReply)(nil),             // 59: holdfast.v1.IdentityReply
+	(*StatusRequest)(nil),             // 60: holdfast.v1.StatusRequest
+	(*CoordinatorStatus)(nil),         // 61: holdfast.v1.CoordinatorStatus
+	(*AgentStatus)(nil),               // 62: holdfast.v1.AgentStatus
+	(*VIPStatus)(nil),                 // 63: holdfast.v1.VIPStatus
+	(*Event)(nil),                     // 64: holdfast.v1.Event
+	(*StatusReply)(nil),               // 65: holdfast.v1.StatusReply
+	(*BrokerStatus)(nil),              // 66: holdfast.v1.BrokerStatus
+	(*ReplicaStatus)(nil),             // 67: holdfast.v1.ReplicaStatus
+	(*GroupStatus)(nil),               // 68: holdfast.v1.GroupStatus
+	(*ExplainRequest)(nil),            // 69: holdfast.v1.ExplainRequest
+	(*CandidateExplanation)(nil),      // 70: holdfast.v1.CandidateExplanation
+	(*HostLoss)(nil),                  // 71: holdfast.v1.HostLoss
+	(*ExplainReply)(nil),              // 72: holdfast.v1.ExplainReply
+	(*ListSetsRequest)(nil),           // 73: holdfast.v1.ListSetsRequest
+	(*ListSetsReply)(nil),             // 74: holdfast.v1.ListSetsReply
+	(*ApplyRequest)(nil),              // 75: holdfast.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 76: holdfast.v1.ApplyReply
+	(*DeleteRequest)(nil),             // 77: holdfast.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 78: holdfast.v1.DeleteReply
+	(*MoveRequest)(nil),               // 79: holdfast.v1.MoveRequest
+	(*MoveReply)(nil),                 // 80: holdfast.v1.MoveReply
+	(*DrainRequest)(nil),              // 81: holdfast.v1.DrainRequest
+	(*DrainReply)(nil),                // 82: holdfast.v1.DrainReply
+	(*PauseRequest)(nil),              // 83: holdfast.v1.PauseRequest
+	(*PauseReply)(nil),                // 84: holdfast.v1.PauseReply
+	(*EventsRequest)(nil),             // 85: holdfast.v1.EventsRequest
+	(*TransferLeadershipRequest)(nil), // 86: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipReply)(nil),   // 87: holdfast.v1.TransferLeadershipReply
+	(*RemoveMemberRequest)(nil),       // 88: holdfast.v1.RemoveMemberRequest
+	(*RemoveMemberReply)(nil),         // 89: holdfast.v1.RemoveMemberReply
+	(*SaveSnapshotRequest)(nil),       // 90: holdfast.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),             // 91: holdfast.v1.SnapshotChunk
+	(*RestoreSnapshotReply)(nil),      // 92: holdfast.v1.RestoreSnapshotReply
+	(*ListGroupsRequest)(nil),         // 93: holdfast.v1.ListGroupsRequest
+	(*ListGroupsReply)(nil),           // 94: holdfast.v1.ListGroupsReply
+	(*PutGroupRequest)(nil),           // 95: holdfast.v1.PutGroupRequest
+	(*PutGroupReply)(nil),             // 96: holdfast.v1.PutGroupReply
+	(*DeleteGroupRequest)(nil),        // 97: holdfast.v1.DeleteGroupRequest
+	(*DeleteGroupReply)(nil),          // 98: holdfast.v1.DeleteGroupReply
+	(*ConfigureGroupRequest)(nil),     // 99: holdfast.v1.ConfigureGroupRequest
+	(*ConfigureGroupReply)(nil),       // 100: holdfast.v1.ConfigureGroupReply
+	(*SwitchoverRequest)(nil),         // 101: holdfast.v1.SwitchoverRequest
+	(*SwitchoverReply)(nil),           // 102: holdfast.v1.SwitchoverReply
+	(*ListTopicsRequest)(nil),         // 103: holdfast.v1.ListTopicsRequest
+	(*ListTopicsReply)(nil),           // 104: holdfast.v1.ListTopicsReply
+	(*PutTopicRequest)(nil),           // 105: holdfast.v1.PutTopicRequest
+	(*PutTopicReply)(nil),             // 106: holdfast.v1.PutTopicReply
+	(*DeleteTopicRequest)(nil),        // 107: holdfast.v1.DeleteTopicRequest
+	(*DeleteTopicReply)(nil),          // 108: holdfast.v1.DeleteTopicReply
 }
 var file_holdfast_proto_depIdxs = []int32{
-	0,  // 0: holdfast.v1.VIPSet.addresses:type_name -> holdfast.v1.Address
-	1,  // 1: holdfast.v1.VIPSet.candidates:type_name -> holdfast.v1.Candidate
-	3,  // 2: holdfast.v1.VIPSet.vrrp:type_name -> holdfast.v1.VRRP
-	4,  // 3: holdfast.v1.Configuration.members:type_name -> holdfast.v1.Coordinator
-	2,  // 4: holdfast.v1.Held.set:type_name -> holdfast.v1.VIPSet
-	9,  // 5: holdfast.v1.Held.recall:type_name -> holdfast.v1.Recall
-	2,  // 6: holdfast.v1.Shared.set:type_name -> holdfast.v1.VIPSet
-	5,  // 7: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
-	10, // 8: holdfast.v1.View.held:type_name -> holdfast.v1.Held
-	11, // 9: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
-	12, // 10: holdfast.v1.View.shared:type_name -> holdfast.v1.Shared
-	14, // 11: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
-	15, // 12: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
-	11, // 13: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
-	15, // 14: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
-	24, // 15: holdfast.v1.ReportRouterRequest.routers:type_name -> holdfast.v1.Router
-	32, // 16: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
-	35, // 17: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
-	5,  // 18: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
-	15, // 19: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
-	24, // 20: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
-	2,  // 21: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
-	9,  // 22: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
-	24, // 23: holdfast.v1.VIPStatus.router:type_name -> holdfast.v1.Router
-	42, // 24: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
-	43, // 25: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
-	44, // 26: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
-	45, // 27: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
-	11, // 28: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
-	5,  // 29: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
-	44, // 30: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
-	48, // 31: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
-	49, // 32: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
-	45, // 33: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
-	44, // 34: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
-	2,  // 35: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
-	6,  // 36: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
-	8,  // 37: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
-	16, // 38: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
-	18, // 39: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
-	20, // 40: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
-	22, // 41: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
-	25, // 42: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
-	27, // 43: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
-	29, // 44: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
-	31, // 45: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
-	34, // 46: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
-	37, // 47: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
-	39, // 48: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
-	41, // 49: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
-	47, // 50: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
-	51, // 51: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
-	53, // 52: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
-	55, // 53: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
-	57, // 54: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
-	59, // 55: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
-	61, // 56: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
-	63, // 57: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
-	64, // 58: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	66, // 59: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
-	68, // 60: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	69, // 61: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
-	7,  // 62: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
-	13, // 63: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
-	17, // 64: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
-	19, // 65: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
-	21, // 66: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
-	23, // 67: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
-	26, // 68: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
-	28, // 69: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
-	30, // 70: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
-	33, // 71: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
-	36, // 72: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
-	38, // 73: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
-	40, // 74: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
-	46, // 75: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
-	50, // 76: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
-	52, // 77: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
-	54, // 78: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
-	56, // 79: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
-	58, // 80: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
-	60, // 81: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
-	62, // 82: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
-	45, // 83: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
-	65, // 84: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
-	67, // 85: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
-	69, // 86: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
-	70, // 87: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
-	62, // [62:88] is the sub-list for method output_type
-	36, // [36:62] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	0,   // 0: holdfast.v1.VIPSet.addresses:type_name -> holdfast.v1.Address
+	1,   // 1: holdfast.v1.VIPSet.candidates:type_name -> holdfast.v1.Candidate
+	3,   // 2: holdfast.v1.VIPSet.vrrp:type_name -> holdfast.v1.VRRP
+	4,   // 3: holdfast.v1.Configuration.members:type_name -> holdfast.v1.Coordinator
+	14,  // 4: holdfast.v1.OpenRequest.broker:type_name -> holdfast.v1.Broker
+	2,   // 5: holdfast.v1.Held.set:type_name -> holdfast.v1.VIPSet
+	9,   // 6: holdfast.v1.Held.recall:type_name -> holdfast.v1.Recall
+	2,   // 7: holdfast.v1.Shared.set:type_name -> holdfast.v1.VIPSet
+	5,   // 8: holdfast.v1.View.configuration:type_name -> holdfast.v1.Configuration
+	10,  // 9: holdfast.v1.View.held:type_name -> holdfast.v1.Held
+	11,  // 10: holdfast.v1.View.retiring:type_name -> holdfast.v1.Retiring
+	12,  // 11: holdfast.v1.View.shared:type_name -> holdfast.v1.Shared
+	19,  // 12: holdfast.v1.View.brokers:type_name -> holdfast.v1.BrokerView
+	15,  // 13: holdfast.v1.Group.settings:type_name -> holdfast.v1.GroupSettings
+	15,  // 14: holdfast.v1.Group.next:type_name -> holdfast.v1.GroupSettings
+	16,  // 15: holdfast.v1.Group.members:type_name -> holdfast.v1.Member
+	17,  // 16: holdfast.v1.BrokerView.groups:type_name -> holdfast.v1.Group
+	18,  // 17: holdfast.v1.BrokerView.topics:type_name -> holdfast.v1.Topic
+	14,  // 18: holdfast.v1.BrokerView.brokers:type_name -> holdfast.v1.Broker
+	28,  // 19: holdfast.v1.ReportRequest.groups:type_name -> holdfast.v1.GroupReport
+	33,  // 20: holdfast.v1.ReleaseRequest.releases:type_name -> holdfast.v1.Release
+	34,  // 21: holdfast.v1.ReleaseRequest.conditions:type_name -> holdfast.v1.Condition
+	11,  // 22: holdfast.v1.ConfirmRemovalRequest.removed:type_name -> holdfast.v1.Retiring
+	34,  // 23: holdfast.v1.ReportConditionRequest.conditions:type_name -> holdfast.v1.Condition
+	43,  // 24: holdfast.v1.ReportRouterRequest.routers:type_name -> holdfast.v1.Router
+	51,  // 25: holdfast.v1.ProbeReply.results:type_name -> holdfast.v1.ProbeResult
+	54,  // 26: holdfast.v1.FenceReply.results:type_name -> holdfast.v1.FenceResult
+	5,   // 27: holdfast.v1.IdentityReply.configuration:type_name -> holdfast.v1.Configuration
+	34,  // 28: holdfast.v1.AgentStatus.conditions:type_name -> holdfast.v1.Condition
+	43,  // 29: holdfast.v1.AgentStatus.routers:type_name -> holdfast.v1.Router
+	2,   // 30: holdfast.v1.VIPStatus.set:type_name -> holdfast.v1.VIPSet
+	9,   // 31: holdfast.v1.VIPStatus.recall:type_name -> holdfast.v1.Recall
+	43,  // 32: holdfast.v1.VIPStatus.router:type_name -> holdfast.v1.Router
+	61,  // 33: holdfast.v1.StatusReply.coordinators:type_name -> holdfast.v1.CoordinatorStatus
+	62,  // 34: holdfast.v1.StatusReply.agents:type_name -> holdfast.v1.AgentStatus
+	63,  // 35: holdfast.v1.StatusReply.vips:type_name -> holdfast.v1.VIPStatus
+	64,  // 36: holdfast.v1.StatusReply.events:type_name -> holdfast.v1.Event
+	11,  // 37: holdfast.v1.StatusReply.retiring:type_name -> holdfast.v1.Retiring
+	5,   // 38: holdfast.v1.StatusReply.configuration:type_name -> holdfast.v1.Configuration
+	68,  // 39: holdfast.v1.StatusReply.groups:type_name -> holdfast.v1.GroupStatus
+	66,  // 40: holdfast.v1.StatusReply.brokers:type_name -> holdfast.v1.BrokerStatus
+	14,  // 41: holdfast.v1.BrokerStatus.broker:type_name -> holdfast.v1.Broker
+	28,  // 42: holdfast.v1.ReplicaStatus.report:type_name -> holdfast.v1.GroupReport
+	17,  // 43: holdfast.v1.GroupStatus.group:type_name -> holdfast.v1.Group
+	67,  // 44: holdfast.v1.GroupStatus.replicas:type_name -> holdfast.v1.ReplicaStatus
+	63,  // 45: holdfast.v1.ExplainReply.status:type_name -> holdfast.v1.VIPStatus
+	70,  // 46: holdfast.v1.ExplainReply.candidates:type_name -> holdfast.v1.CandidateExplanation
+	71,  // 47: holdfast.v1.ExplainReply.if_host_dies:type_name -> holdfast.v1.HostLoss
+	64,  // 48: holdfast.v1.ExplainReply.history:type_name -> holdfast.v1.Event
+	63,  // 49: holdfast.v1.ListSetsReply.sets:type_name -> holdfast.v1.VIPStatus
+	2,   // 50: holdfast.v1.ApplyRequest.sets:type_name -> holdfast.v1.VIPSet
+	68,  // 51: holdfast.v1.ListGroupsReply.groups:type_name -> holdfast.v1.GroupStatus
+	66,  // 52: holdfast.v1.ListGroupsReply.brokers:type_name -> holdfast.v1.BrokerStatus
+	16,  // 53: holdfast.v1.PutGroupRequest.members:type_name -> holdfast.v1.Member
+	15,  // 54: holdfast.v1.PutGroupRequest.settings:type_name -> holdfast.v1.GroupSettings
+	15,  // 55: holdfast.v1.ConfigureGroupReply.next:type_name -> holdfast.v1.GroupSettings
+	18,  // 56: holdfast.v1.ListTopicsReply.topics:type_name -> holdfast.v1.Topic
+	6,   // 57: holdfast.v1.Sessions.Open:input_type -> holdfast.v1.OpenRequest
+	8,   // 58: holdfast.v1.Sessions.Watch:input_type -> holdfast.v1.WatchRequest
+	35,  // 59: holdfast.v1.Sessions.Release:input_type -> holdfast.v1.ReleaseRequest
+	37,  // 60: holdfast.v1.Sessions.ConfirmRemoval:input_type -> holdfast.v1.ConfirmRemovalRequest
+	39,  // 61: holdfast.v1.Sessions.ReportCondition:input_type -> holdfast.v1.ReportConditionRequest
+	41,  // 62: holdfast.v1.Sessions.ReportStall:input_type -> holdfast.v1.ReportStallRequest
+	44,  // 63: holdfast.v1.Sessions.ReportRouter:input_type -> holdfast.v1.ReportRouterRequest
+	46,  // 64: holdfast.v1.Sessions.Rebind:input_type -> holdfast.v1.RebindRequest
+	48,  // 65: holdfast.v1.Sessions.Close:input_type -> holdfast.v1.CloseRequest
+	20,  // 66: holdfast.v1.Brokers.ReleaseGroup:input_type -> holdfast.v1.ReleaseGroupRequest
+	22,  // 67: holdfast.v1.Brokers.GrowInSync:input_type -> holdfast.v1.GrowInSyncRequest
+	24,  // 68: holdfast.v1.Brokers.ShrinkInSync:input_type -> holdfast.v1.ShrinkInSyncRequest
+	26,  // 69: holdfast.v1.Brokers.ReturnReplica:input_type -> holdfast.v1.ReturnReplicaRequest
+	29,  // 70: holdfast.v1.Brokers.Report:input_type -> holdfast.v1.ReportRequest
+	31,  // 71: holdfast.v1.Brokers.EnsureTopic:input_type -> holdfast.v1.EnsureTopicRequest
+	50,  // 72: holdfast.v1.Peers.Probe:input_type -> holdfast.v1.ProbeRequest
+	53,  // 73: holdfast.v1.Peers.Fence:input_type -> holdfast.v1.FenceRequest
+	56,  // 74: holdfast.v1.Peers.Join:input_type -> holdfast.v1.JoinRequest
+	58,  // 75: holdfast.v1.Peers.Identity:input_type -> holdfast.v1.IdentityRequest
+	60,  // 76: holdfast.v1.Operator.Status:input_type -> holdfast.v1.StatusRequest
+	69,  // 77: holdfast.v1.Operator.Explain:input_type -> holdfast.v1.ExplainRequest
+	73,  // 78: holdfast.v1.Operator.ListSets:input_type -> holdfast.v1.ListSetsRequest
+	75,  // 79: holdfast.v1.Operator.Apply:input_type -> holdfast.v1.ApplyRequest
+	77,  // 80: holdfast.v1.Operator.Delete:input_type -> holdfast.v1.DeleteRequest
+	79,  // 81: holdfast.v1.Operator.Move:input_type -> holdfast.v1.MoveRequest
+	81,  // 82: holdfast.v1.Operator.Drain:input_type -> holdfast.v1.DrainRequest
+	83,  // 83: holdfast.v1.Operator.Pause:input_type -> holdfast.v1.PauseRequest
+	85,  // 84: holdfast.v1.Operator.Events:input_type -> holdfast.v1.EventsRequest
+	86,  // 85: holdfast.v1.Operator.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	88,  // 86: holdfast.v1.Operator.RemoveMember:input_type -> holdfast.v1.RemoveMemberRequest
+	90,  // 87: holdfast.v1.Operator.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	91,  // 88: holdfast.v1.Operator.RestoreSnapshot:input_type -> holdfast.v1.SnapshotChunk
+	93,  // 89: holdfast.v1.Operator.ListGroups:input_type -> holdfast.v1.ListGroupsRequest
+	95,  // 90: holdfast.v1.Operator.PutGroup:input_type -> holdfast.v1.PutGroupRequest
+	97,  // 91: holdfast.v1.Operator.DeleteGroup:input_type -> holdfast.v1.DeleteGroupRequest
+	99,  // 92: holdfast.v1.Operator.ConfigureGroup:input_type -> holdfast.v1.ConfigureGroupRequest
+	101, // 93: holdfast.v1.Operator.Switchover:input_type -> holdfast.v1.SwitchoverRequest
+	103, // 94: holdfast.v1.Operator.ListTopics:input_type -> holdfast.v1.ListTopicsRequest
+	105, // 95: holdfast.v1.Operator.PutTopic:input_type -> holdfast.v1.PutTopicRequest
+	107, // 96: holdfast.v1.Operator.DeleteTopic:input_type -> holdfast.v1.DeleteTopicRequest
+	7,   // 97: holdfast.v1.Sessions.Open:output_type -> holdfast.v1.OpenReply
+	13,  // 98: holdfast.v1.Sessions.Watch:output_type -> holdfast.v1.View
+	36,  // 99: holdfast.v1.Sessions.Release:output_type -> holdfast.v1.ReleaseReply
+	38,  // 100: holdfast.v1.Sessions.ConfirmRemoval:output_type -> holdfast.v1.ConfirmRemovalReply
+	40,  // 101: holdfast.v1.Sessions.ReportCondition:output_type -> holdfast.v1.ReportConditionReply
+	42,  // 102: holdfast.v1.Sessions.ReportStall:output_type -> holdfast.v1.ReportStallReply
+	45,  // 103: holdfast.v1.Sessions.ReportRouter:output_type -> holdfast.v1.ReportRouterReply
+	47,  // 104: holdfast.v1.Sessions.Rebind:output_type -> holdfast.v1.RebindReply
+	49,  // 105: holdfast.v1.Sessions.Close:output_type -> holdfast.v1.CloseReply
+	21,  // 106: holdfast.v1.Brokers.ReleaseGroup:output_type -> holdfast.v1.ReleaseGroupReply
+	23,  // 107: holdfast.v1.Brokers.GrowInSync:output_type -> holdfast.v1.GrowInSyncReply
+	25,  // 108: holdfast.v1.Brokers.ShrinkInSync:output_type -> holdfast.v1.ShrinkInSyncReply
+	27,  // 109: holdfast.v1.Brokers.ReturnReplica:output_type -> holdfast.v1.ReturnReplicaReply
+	30,  // 110: holdfast.v1.Brokers.Report:output_type -> holdfast.v1.ReportReply
+	32,  // 111: holdfast.v1.Brokers.EnsureTopic:output_type -> holdfast.v1.EnsureTopicReply
+	52,  // 112: holdfast.v1.Peers.Probe:output_type -> holdfast.v1.ProbeReply
+	55,  // 113: holdfast.v1.Peers.Fence:output_type -> holdfast.v1.FenceReply
+	57,  // 114: holdfast.v1.Peers.Join:output_type -> holdfast.v1.JoinReply
+	59,  // 115: holdfast.v1.Peers.Identity:output_type -> holdfast.v1.IdentityReply
+	65,  // 116: holdfast.v1.Operator.Status:output_type -> holdfast.v1.StatusReply
+	72,  // 117: holdfast.v1.Operator.Explain:output_type -> holdfast.v1.ExplainReply
+	74,  // 118: holdfast.v1.Operator.ListSets:output_type -> holdfast.v1.ListSetsReply
+	76,  // 119: holdfast.v1.Operator.Apply:output_type -> holdfast.v1.ApplyReply
+	78,  // 120: holdfast.v1.Operator.Delete:output_type -> holdfast.v1.DeleteReply
+	80,  // 121: holdfast.v1.Operator.Move:output_type -> holdfast.v1.MoveReply
+	82,  // 122: holdfast.v1.Operator.Drain:output_type -> holdfast.v1.DrainReply
+	84,  // 123: holdfast.v1.Operator.Pause:output_type -> holdfast.v1.PauseReply
+	64,  // 124: holdfast.v1.Operator.Events:output_type -> holdfast.v1.Event
+	87,  // 125: holdfast.v1.Operator.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipReply
+	89,  // 126: holdfast.v1.Operator.RemoveMember:output_type -> holdfast.v1.RemoveMemberReply
+	91,  // 127: holdfast.v1.Operator.SaveSnapshot:output_type -> holdfast.v1.SnapshotChunk
+	92,  // 128: holdfast.v1.Operator.RestoreSnapshot:output_type -> holdfast.v1.RestoreSnapshotReply
+	94,  // 129: holdfast.v1.Operator.ListGroups:output_type -> holdfast.v1.ListGroupsReply
+	96,  // 130: holdfast.v1.Operator.PutGroup:output_type -> holdfast.v1.PutGroupReply
+	98,  // 131: holdfast.v1.Operator.DeleteGroup:output_type -> holdfast.v1.DeleteGroupReply
+	100, // 132: holdfast.v1.Operator.ConfigureGroup:output_type -> holdfast.v1.ConfigureGroupReply
+	102, // 133: holdfast.v1.Operator.Switchover:output_type -> holdfast.v1.SwitchoverReply
+	104, // 134: holdfast.v1.Operator.ListTopics:output_type -> holdfast.v1.ListTopicsReply
+	106, // 135: holdfast.v1.Operator.PutTopic:output_type -> holdfast.v1.PutTopicReply
+	108, // 136: holdfast.v1.Operator.DeleteTopic:output_type -> holdfast.v1.DeleteTopicReply
+	97,  // [97:137] is the sub-list for method output_type
+	57,  // [57:97] is the sub-list for method input_type
+	57,  // [57:57] is the sub-list for extension type_name
+	57,  // [57:57] is the sub-list for extension extendee
+	0,   // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -5112,15 +7905,16 @@ func file_holdfast_proto_init() {
 	if File_holdfast_proto != nil {
 		return
 	}
+	file_holdfast_proto_msgTypes[99].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   109,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_holdfast_proto_goTypes,
 		DependencyIndexes: file_holdfast_proto_depIdxs,

@@ -469,6 +469,320 @@ var Sessions_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	Brokers_ReleaseGroup_FullMethodName  = "/holdfast.v1.Brokers/ReleaseGroup"
+	Brokers_GrowInSync_FullMethodName    = "/holdfast.v1.Brokers/GrowInSync"
+	Brokers_ShrinkInSync_FullMethodName  = "/holdfast.v1.Brokers/ShrinkInSync"
+	Brokers_ReturnReplica_FullMethodName = "/holdfast.v1.Brokers/ReturnReplica"
+	Brokers_Report_FullMethodName        = "/holdfast.v1.Brokers/Report"
+	Brokers_EnsureTopic_FullMethodName   = "/holdfast.v1.Brokers/EnsureTopic"
+)
+
+// BrokersClient is the client API for Brokers service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Brokers is what a broker calls beside Open, Watch and Close of Sessions. A call that
+// changes a group is refused (aborted) if it speaks of an epoch, version or incarnation
+// that is not the present one; so each may be sent twice.
+type BrokersClient interface {
+	// ReleaseGroup ends a grant of the caller, who has stopped acting under it; the next
+	// grant is in the same entry.
+	ReleaseGroup(ctx context.Context, in *ReleaseGroupRequest, opts ...grpc.CallOption) (*ReleaseGroupReply, error)
+	// GrowInSync and ShrinkInSync are the master's changes of the in-sync set.
+	GrowInSync(ctx context.Context, in *GrowInSyncRequest, opts ...grpc.CallOption) (*GrowInSyncReply, error)
+	ShrinkInSync(ctx context.Context, in *ShrinkInSyncRequest, opts ...grpc.CallOption) (*ShrinkInSyncReply, error)
+	// ReturnReplica says that the caller has less than it had acknowledged.
+	ReturnReplica(ctx context.Context, in *ReturnReplicaRequest, opts ...grpc.CallOption) (*ReturnReplicaReply, error)
+	// Report tells one coordinator how the caller's replicas stand. It is kept in memory,
+	// passed on to nobody, and decides nothing but who of equals becomes master.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportReply, error)
+	// EnsureTopic creates a topic; one that exists stays as it is.
+	EnsureTopic(ctx context.Context, in *EnsureTopicRequest, opts ...grpc.CallOption) (*EnsureTopicReply, error)
+}
+
+type brokersClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewBrokersClient(cc grpc.ClientConnInterface) BrokersClient {
+	return &brokersClient{cc}
+}
+
+func (c *brokersClient) ReleaseGroup(ctx context.Context, in *ReleaseGroupRequest, opts ...grpc.CallOption) (*ReleaseGroupReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseGroupReply)
+	err := c.cc.Invoke(ctx, Brokers_ReleaseGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokersClient) GrowInSync(ctx context.Context, in *GrowInSyncRequest, opts ...grpc.CallOption) (*GrowInSyncReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GrowInSyncReply)
+	err := c.cc.Invoke(ctx, Brokers_GrowInSync_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokersClient) ShrinkInSync(ctx context.Context, in *ShrinkInSyncRequest, opts ...grpc.CallOption) (*ShrinkInSyncReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShrinkInSyncReply)
+	err := c.cc.Invoke(ctx, Brokers_ShrinkInSync_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokersClient) ReturnReplica(ctx context.Context, in *ReturnReplicaRequest, opts ...grpc.CallOption) (*ReturnReplicaReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReturnReplicaReply)
+	err := c.cc.Invoke(ctx, Brokers_ReturnReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokersClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportReply)
+	err := c.cc.Invoke(ctx, Brokers_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokersClient) EnsureTopic(ctx context.Context, in *EnsureTopicRequest, opts ...grpc.CallOption) (*EnsureTopicReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnsureTopicReply)
+	err := c.cc.Invoke(ctx, Brokers_EnsureTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// BrokersServer is the server API for Brokers service.
+// All implementations must embed UnimplementedBrokersServer
+// for forward compatibility.
+//
+// Brokers is what a broker calls beside Open, Watch and Close of Sessions. A call that
+// changes a group is refused (aborted) if it speaks of an epoch, version or incarnation
+// that is not the present one; so each may be sent twice.
+type BrokersServer interface {
+	// ReleaseGroup ends a grant of the caller, who has stopped acting under it; the next
+	// grant is in the same entry.
+	ReleaseGroup(context.Context, *ReleaseGroupRequest) (*ReleaseGroupReply, error)
+	// GrowInSync and ShrinkInSync are the master's changes of the in-sync set.
+	GrowInSync(context.Context, *GrowInSyncRequest) (*GrowInSyncReply, error)
+	ShrinkInSync(context.Context, *ShrinkInSyncRequest) (*ShrinkInSyncReply, error)
+	// ReturnReplica says that the caller has less than it had acknowledged.
+	ReturnReplica(context.Context, *ReturnReplicaRequest) (*ReturnReplicaReply, error)
+	// Report tells one coordinator how the caller's replicas stand. It is kept in memory,
+	// passed on to nobody, and decides nothing but who of equals becomes master.
+	Report(context.Context, *ReportRequest) (*ReportReply, error)
+	// EnsureTopic creates a topic; one that exists stays as it is.
+	EnsureTopic(context.Context, *EnsureTopicRequest) (*EnsureTopicReply, error)
+	mustEmbedUnimplementedBrokersServer()
+}
+
+// UnimplementedBrokersServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedBrokersServer struct{}
+
+func (UnimplementedBrokersServer) ReleaseGroup(context.Context, *ReleaseGroupRequest) (*ReleaseGroupReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseGroup not implemented")
+}
+func (UnimplementedBrokersServer) GrowInSync(context.Context, *GrowInSyncRequest) (*GrowInSyncReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GrowInSync not implemented")
+}
+func (UnimplementedBrokersServer) ShrinkInSync(context.Context, *ShrinkInSyncRequest) (*ShrinkInSyncReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShrinkInSync not implemented")
+}
+func (UnimplementedBrokersServer) ReturnReplica(context.Context, *ReturnReplicaRequest) (*ReturnReplicaReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReturnReplica not implemented")
+}
+func (UnimplementedBrokersServer) Report(context.Context, *ReportRequest) (*ReportReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
+}
+func (UnimplementedBrokersServer) EnsureTopic(context.Context, *EnsureTopicRequest) (*EnsureTopicReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnsureTopic not implemented")
+}
+func (UnimplementedBrokersServer) mustEmbedUnimplementedBrokersServer() {}
+func (UnimplementedBrokersServer) testEmbeddedByValue()                 {}
+
+// UnsafeBrokersServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to BrokersServer will
+// result in compilation errors.
+type UnsafeBrokersServer interface {
+	mustEmbedUnimplementedBrokersServer()
+}
+
+func RegisterBrokersServer(s grpc.ServiceRegistrar, srv BrokersServer) {
+	// If the following call panics, it indicates UnimplementedBrokersServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Brokers_ServiceDesc, srv)
+}
+
+func _Brokers_ReleaseGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).ReleaseGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_ReleaseGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).ReleaseGroup(ctx, req.(*ReleaseGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Brokers_GrowInSync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GrowInSyncRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).GrowInSync(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_GrowInSync_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).GrowInSync(ctx, req.(*GrowInSyncRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Brokers_ShrinkInSync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShrinkInSyncRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).ShrinkInSync(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_ShrinkInSync_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).ShrinkInSync(ctx, req.(*ShrinkInSyncRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Brokers_ReturnReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReturnReplicaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).ReturnReplica(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_ReturnReplica_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).ReturnReplica(ctx, req.(*ReturnReplicaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Brokers_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).Report(ctx, req.(*ReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Brokers_EnsureTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnsureTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokersServer).EnsureTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Brokers_EnsureTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokersServer).EnsureTopic(ctx, req.(*EnsureTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Brokers_ServiceDesc is the grpc.ServiceDesc for Brokers service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Brokers_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "holdfast.v1.Brokers",
+	HandlerType: (*BrokersServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ReleaseGroup",
+			Handler:    _Brokers_ReleaseGroup_Handler,
+		},
+		{
+			MethodName: "GrowInSync",
+			Handler:    _Brokers_GrowInSync_Handler,
+		},
+		{
+			MethodName: "ShrinkInSync",
+			Handler:    _Brokers_ShrinkInSync_Handler,
+		},
+		{
+			MethodName: "ReturnReplica",
+			Handler:    _Brokers_ReturnReplica_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _Brokers_Report_Handler,
+		},
+		{
+			MethodName: "EnsureTopic",
+			Handler:    _Brokers_EnsureTopic_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "holdfast.proto",
+}
+
+const (
 	Peers_Probe_FullMethodName    = "/holdfast.v1.Peers/Probe"
 	Peers_Fence_FullMethodName    = "/holdfast.v1.Peers/Fence"
 	Peers_Join_FullMethodName     = "/holdfast.v1.Peers/Join"
@@ -712,6 +1026,14 @@ const (
 	Operator_RemoveMember_FullMethodName       = "/holdfast.v1.Operator/RemoveMember"
 	Operator_SaveSnapshot_FullMethodName       = "/holdfast.v1.Operator/SaveSnapshot"
 	Operator_RestoreSnapshot_FullMethodName    = "/holdfast.v1.Operator/RestoreSnapshot"
+	Operator_ListGroups_FullMethodName         = "/holdfast.v1.Operator/ListGroups"
+	Operator_PutGroup_FullMethodName           = "/holdfast.v1.Operator/PutGroup"
+	Operator_DeleteGroup_FullMethodName        = "/holdfast.v1.Operator/DeleteGroup"
+	Operator_ConfigureGroup_FullMethodName     = "/holdfast.v1.Operator/ConfigureGroup"
+	Operator_Switchover_FullMethodName         = "/holdfast.v1.Operator/Switchover"
+	Operator_ListTopics_FullMethodName         = "/holdfast.v1.Operator/ListTopics"
+	Operator_PutTopic_FullMethodName           = "/holdfast.v1.Operator/PutTopic"
+	Operator_DeleteTopic_FullMethodName        = "/holdfast.v1.Operator/DeleteTopic"
 )
 
 // OperatorClient is the client API for Operator service.
@@ -738,8 +1060,21 @@ type OperatorClient interface {
 	// SaveSnapshot streams a checksummed copy of the replicated state.
 	SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error)
 	// RestoreSnapshot puts sets, drains and settings back from a saved copy.
-	// Sessions and grants are never restored: a copy cannot know who holds now.
+	// Sessions and grants are never restored: a copy cannot know who holds now. Nor are
+	// broker groups and topics.
 	RestoreSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SnapshotChunk, RestoreSnapshotReply], error)
+	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsReply, error)
+	// PutGroup creates a group, or changes its members and the settings of its next grant.
+	PutGroup(ctx context.Context, in *PutGroupRequest, opts ...grpc.CallOption) (*PutGroupReply, error)
+	// DeleteGroup removes a group, if it has a master as soon as that has released it.
+	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupReply, error)
+	// ConfigureGroup changes single settings, with the next grant.
+	ConfigureGroup(ctx context.Context, in *ConfigureGroupRequest, opts ...grpc.CallOption) (*ConfigureGroupReply, error)
+	// Switchover makes another member master.
+	Switchover(ctx context.Context, in *SwitchoverRequest, opts ...grpc.CallOption) (*SwitchoverReply, error)
+	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsReply, error)
+	PutTopic(ctx context.Context, in *PutTopicRequest, opts ...grpc.CallOption) (*PutTopicReply, error)
+	DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicReply, error)
 }
 
 type operatorClient struct {
@@ -901,6 +1236,86 @@ func (c *operatorClient) RestoreSnapshot(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Operator_RestoreSnapshotClient = grpc.ClientStreamingClient[SnapshotChunk, RestoreSnapshotReply]
 
+func (c *operatorClient) ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupsReply)
+	err := c.cc.Invoke(ctx, Operator_ListGroups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) PutGroup(ctx context.Context, in *PutGroupRequest, opts ...grpc.CallOption) (*PutGroupReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutGroupReply)
+	err := c.cc.Invoke(ctx, Operator_PutGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteGroupReply)
+	err := c.cc.Invoke(ctx, Operator_DeleteGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) ConfigureGroup(ctx context.Context, in *ConfigureGroupRequest, opts ...grpc.CallOption) (*ConfigureGroupReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigureGroupReply)
+	err := c.cc.Invoke(ctx, Operator_ConfigureGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) Switchover(ctx context.Context, in *SwitchoverRequest, opts ...grpc.CallOption) (*SwitchoverReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SwitchoverReply)
+	err := c.cc.Invoke(ctx, Operator_Switchover_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTopicsReply)
+	err := c.cc.Invoke(ctx, Operator_ListTopics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) PutTopic(ctx context.Context, in *PutTopicRequest, opts ...grpc.CallOption) (*PutTopicReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutTopicReply)
+	err := c.cc.Invoke(ctx, Operator_PutTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTopicReply)
+	err := c.cc.Invoke(ctx, Operator_DeleteTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServer is the server API for Operator service.
 // All implementations must embed UnimplementedOperatorServer
 // for forward compatibility.
@@ -925,8 +1340,21 @@ type OperatorServer interface {
 	// SaveSnapshot streams a checksummed copy of the replicated state.
 	SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error
 	// RestoreSnapshot puts sets, drains and settings back from a saved copy.
-	// Sessions and grants are never restored: a copy cannot know who holds now.
+	// Sessions and grants are never restored: a copy cannot know who holds now. Nor are
+	// broker groups and topics.
 	RestoreSnapshot(grpc.ClientStreamingServer[SnapshotChunk, RestoreSnapshotReply]) error
+	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsReply, error)
+	// PutGroup creates a group, or changes its members and the settings of its next grant.
+	PutGroup(context.Context, *PutGroupRequest) (*PutGroupReply, error)
+	// DeleteGroup removes a group, if it has a master as soon as that has released it.
+	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupReply, error)
+	// ConfigureGroup changes single settings, with the next grant.
+	ConfigureGroup(context.Context, *ConfigureGroupRequest) (*ConfigureGroupReply, error)
+	// Switchover makes another member master.
+	Switchover(context.Context, *SwitchoverRequest) (*SwitchoverReply, error)
+	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsReply, error)
+	PutTopic(context.Context, *PutTopicRequest) (*PutTopicReply, error)
+	DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicReply, error)
 	mustEmbedUnimplementedOperatorServer()
 }
 
@@ -975,6 +1403,30 @@ func (UnimplementedOperatorServer) SaveSnapshot(*SaveSnapshotRequest, grpc.Serve
 }
 func (UnimplementedOperatorServer) RestoreSnapshot(grpc.ClientStreamingServer[SnapshotChunk, RestoreSnapshotReply]) error {
 	return status.Error(codes.Unimplemented, "method RestoreSnapshot not implemented")
+}
+func (UnimplementedOperatorServer) ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroups not implemented")
+}
+func (UnimplementedOperatorServer) PutGroup(context.Context, *PutGroupRequest) (*PutGroupReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutGroup not implemented")
+}
+func (UnimplementedOperatorServer) DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteGroup not implemented")
+}
+func (UnimplementedOperatorServer) ConfigureGroup(context.Context, *ConfigureGroupRequest) (*ConfigureGroupReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfigureGroup not implemented")
+}
+func (UnimplementedOperatorServer) Switchover(context.Context, *SwitchoverRequest) (*SwitchoverReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Switchover not implemented")
+}
+func (UnimplementedOperatorServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedOperatorServer) PutTopic(context.Context, *PutTopicRequest) (*PutTopicReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutTopic not implemented")
+}
+func (UnimplementedOperatorServer) DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTopic not implemented")
 }
 func (UnimplementedOperatorServer) mustEmbedUnimplementedOperatorServer() {}
 func (UnimplementedOperatorServer) testEmbeddedByValue()                  {}
@@ -1206,6 +1658,150 @@ func _Operator_RestoreSnapshot_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Operator_RestoreSnapshotServer = grpc.ClientStreamingServer[SnapshotChunk, RestoreSnapshotReply]
 
+func _Operator_ListGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).ListGroups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_ListGroups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).ListGroups(ctx, req.(*ListGroupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_PutGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).PutGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_PutGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).PutGroup(ctx, req.(*PutGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_DeleteGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).DeleteGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_DeleteGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).DeleteGroup(ctx, req.(*DeleteGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_ConfigureGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).ConfigureGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_ConfigureGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).ConfigureGroup(ctx, req.(*ConfigureGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_Switchover_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SwitchoverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Switchover(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Switchover_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Switchover(ctx, req.(*SwitchoverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_ListTopics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTopicsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).ListTopics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_ListTopics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).ListTopics(ctx, req.(*ListTopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_PutTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).PutTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_PutTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).PutTopic(ctx, req.(*PutTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_DeleteTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).DeleteTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_DeleteTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).DeleteTopic(ctx, req.(*DeleteTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Operator_ServiceDesc is the grpc.ServiceDesc for Operator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1252,6 +1848,38 @@ var Operator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveMember",
 			Handler:    _Operator_RemoveMember_Handler,
+		},
+		{
+			MethodName: "ListGroups",
+			Handler:    _Operator_ListGroups_Handler,
+		},
+		{
+			MethodName: "PutGroup",
+			Handler:    _Operator_PutGroup_Handler,
+		},
+		{
+			MethodName: "DeleteGroup",
+			Handler:    _Operator_DeleteGroup_Handler,
+		},
+		{
+			MethodName: "ConfigureGroup",
+			Handler:    _Operator_ConfigureGroup_Handler,
+		},
+		{
+			MethodName: "Switchover",
+			Handler:    _Operator_Switchover_Handler,
+		},
+		{
+			MethodName: "ListTopics",
+			Handler:    _Operator_ListTopics_Handler,
+		},
+		{
+			MethodName: "PutTopic",
+			Handler:    _Operator_PutTopic_Handler,
+		},
+		{
+			MethodName: "DeleteTopic",
+			Handler:    _Operator_DeleteTopic_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

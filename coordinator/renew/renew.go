@@ -1,4 +1,6 @@
-package vipagent
+// Package renew keeps the leases of sessions: it sends rounds of renewals to the
+// coordinators and turns their answers into deadlines ([lease.Holder] says which).
+package renew
 
 import (
 	"context"
@@ -29,16 +31,42 @@ const (
 	pauseNoted = 100 * time.Millisecond
 )
 
-// renewer sends rounds and turns answers into deadlines. All its state belongs
-// to the goroutine of run; others reach it through channels that it always
-// drains, and it reaches them through atomics and signals that wait for nobody.
-type renewer struct {
-	every     time.Duration
-	clock     Clock
-	datagrams Datagrams
-	wake      func()                         // the owner; never blocks
-	fence     func(uint64) lease.FenceReport // nil: nothing is told of it
-	process   uint64
+// Clock is CLOCK_BOOTTIME.
+type Clock interface{ Now() lease.Time }
+
+// Datagrams sends renewals to coordinators by name. What is lost is lost.
+type Datagrams interface {
+	Send(coordinator string, b []byte) error
+}
+
+// Config is what a Renewer needs. Fence may be nil.
+type Config struct {
+	Every     time.Duration // between two rounds
+	Clock     Clock
+	Datagrams Datagrams
+	// Wake says that there is something new: a deadline, a mark, a pause. It must not
+	// wait for anything.
+	Wake func()
+	// Fence is what coordinators are told of the kernel's fence for a session.
+	Fence func(session uint64) lease.FenceReport
+}
+
+// Kept is a session to renew. Its functions are called on the Renewer's goroutine and
+// must not wait.
+type Kept struct {
+	lease.Session
+	// Proven is called with each deadline that answers have proven (CLOCK_BOOTTIME).
+	Proven func(now, deadline lease.Time)
+	// Fenced is called once, when some coordinator has answered that it is marked.
+	Fenced func()
+}
+
+// Renewer sends rounds and turns answers into deadlines. All its state belongs to the
+// goroutine of Run; others reach it through channels that it always drains, and it
+// reaches them through functions and signals that wait for nobody.
+type Renewer struct {
+	Config
+	process uint64
 
 	commands chan func()
 	answers  chan []byte
@@ -54,27 +82,36 @@ type renewer struct {
 	urgent         bool // the next round is for all sessions, due or not
 
 	back   chan string  // coordinators that answer again after a silence
-	paused atomic.Int64 // longest pause that the owner has not taken yet, ns
+	paused atomic.Int64 // longest pause that nobody has taken yet, ns
 }
 
 type holding struct {
-	slot   *slot
+	kept   Kept
 	holder *lease.Holder
-	rounds int // sent, repeated ones too
+	told   bool // that it is fenced
+	rounds int  // sent, repeated ones too
 	round  lease.Round
 	begun  lease.Time // when round was sent first
 	sent   lease.Time // and when last
 }
 
-func newRenewer(every time.Duration, clock Clock, d Datagrams, wake func()) *renewer {
-	return &renewer{
-		every: every, clock: clock, datagrams: d, wake: wake,
-		process:  newProcess(clock.Now()),
+// New returns a Renewer that does nothing before Run.
+func New(c Config) *Renewer {
+	return &Renewer{
+		Config:   c,
+		process:  newProcess(c.Clock.Now()),
 		commands: make(chan func(), 64), answers: make(chan []byte, 256),
 		holders: make(map[uint64]*holding), configurations: make(map[string]lease.Configuration),
 		answered: make(map[string]lease.Time), back: make(chan string, 16),
 	}
 }
+
+// Back gives the coordinators that answer again after a silence.
+func (r *Renewer) Back() <-chan string { return r.back }
+
+// Paused returns how long this process, or its host, did not run: the longest time since
+// the last call, 0 = it ran.
+func (r *Renewer) Paused() time.Duration { return time.Duration(r.paused.Swap(0)) }
 
 // newProcess returns a number that rises with every start on this boot and is
 // unique (agent rule 2): the boot time, with random low bits (about 65 us).
@@ -85,29 +122,29 @@ func newProcess(now lease.Time) uint64 {
 }
 
 // do runs f on the renewer's goroutine, soon.
-func (r *renewer) do(f func()) { r.commands <- f }
+func (r *Renewer) do(f func()) { r.commands <- f }
 
-// add starts to renew a session. adopted is a deadline that a former process
+// Add starts to renew a session. adopted is a deadline that a former process
 // had proven, 0 for none.
-func (r *renewer) add(s *slot, adopted lease.Time) {
+func (r *Renewer) Add(s Kept, adopted lease.Time) {
 	r.do(func() {
 		h := lease.NewHolder(s.Session, r.process)
-		for _, name := range sortedKeys(r.configurations) {
+		for _, name := range slices.Sorted(maps.Keys(r.configurations)) {
 			h.SetConfiguration(r.configurations[name])
 		}
 		if adopted != 0 {
 			h.Adopt(adopted)
 		}
-		r.holders[s.ID] = &holding{slot: s, holder: h}
+		r.holders[s.ID] = &holding{kept: s, holder: h}
 		r.soon()
 	})
 }
 
-// drop stops renewing a session.
-func (r *renewer) drop(id uint64) { r.do(func() { delete(r.holders, id) }) }
+// Drop stops renewing a session.
+func (r *Renewer) Drop(id uint64) { r.do(func() { delete(r.holders, id) }) }
 
-// told takes in the configuration that a coordinator has told.
-func (r *renewer) told(coordinator string, c *pb.Configuration) {
+// Told takes in the configuration that a coordinator has told.
+func (r *Renewer) Told(coordinator string, c *pb.Configuration) {
 	if c == nil || coordinator == "" {
 		return
 	}
@@ -140,7 +177,7 @@ func (r *renewer) told(coordinator string, c *pb.Configuration) {
 // coordinator goes by. While a lease is proven under one of them, older ones do not
 // count: whoever only they name has been removed. Without a lease all count, for
 // then nobody knows which of them still has a majority.
-func (r *renewer) choose() {
+func (r *Renewer) choose() {
 	r.names = append(r.names[:0], r.basis.Voters...)
 	for _, told := range r.configurations {
 		if told.Index >= r.basis.Index {
@@ -153,7 +190,7 @@ func (r *renewer) choose() {
 
 // base notes the configuration under which an answer has moved a deadline, and
 // forgets the coordinators that are not in it any more.
-func (r *renewer) base(a lease.Answer) {
+func (r *Renewer) base(a lease.Answer) {
 	c, ok := r.configurations[a.Coordinator]
 	if !ok || c.Index != a.Configuration || c.Index == r.basis.Index {
 		return
@@ -167,7 +204,7 @@ func (r *renewer) base(a lease.Answer) {
 }
 
 // unbase lets all configurations count again when every lease has lapsed.
-func (r *renewer) unbase(now lease.Time) {
+func (r *Renewer) unbase(now lease.Time) {
 	if r.basis.Index == 0 {
 		return
 	}
@@ -180,17 +217,17 @@ func (r *renewer) unbase(now lease.Time) {
 	r.choose()
 }
 
-// datagram queues an answer.
-func (r *renewer) datagram(b []byte) {
+// Datagram takes in an answer of a coordinator.
+func (r *Renewer) Datagram(b []byte) {
 	select {
 	case r.answers <- slices.Clone(b):
 	default:
 	}
 }
 
-// run renews until ctx ends.
-func (r *renewer) run(ctx context.Context) {
-	r.next = r.clock.Now()
+// Run renews until ctx ends.
+func (r *Renewer) Run(ctx context.Context) {
+	r.next = r.Clock.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -203,11 +240,11 @@ func (r *renewer) run(ctx context.Context) {
 			r.answer(b)
 		case <-timer.C:
 		}
-		now := r.clock.Now()
+		now := r.Clock.Now()
 		if now >= r.next {
 			r.noteLate(now.Sub(r.next))
 			r.round()
-			now = r.clock.Now()
+			now = r.Clock.Now()
 			r.next = r.earliest(now)
 		}
 		timer.Reset(r.next.Sub(now))
@@ -215,14 +252,14 @@ func (r *renewer) run(ctx context.Context) {
 }
 
 // soon brings the next round of all sessions forward.
-func (r *renewer) soon() {
+func (r *Renewer) soon() {
 	r.urgent = true
-	r.next = min(r.next, max(r.last.Add(minRound), r.clock.Now()))
+	r.next = min(r.next, max(r.last.Add(minRound), r.Clock.Now()))
 }
 
 // earliest is when the next session is due.
-func (r *renewer) earliest(now lease.Time) lease.Time {
-	next := now.Add(r.every)
+func (r *Renewer) earliest(now lease.Time) lease.Time {
+	next := now.Add(r.Every)
 	if len(r.names) == 0 {
 		return next // nobody to send to: the first configuration makes it urgent
 	}
@@ -234,38 +271,38 @@ func (r *renewer) earliest(now lease.Time) lease.Time {
 
 // due is when a session's next round, or the repetition of its last one, is to be
 // sent. What has been unanswered for a whole TTL is not worth a hurry.
-func (r *renewer) due(h *holding, now lease.Time) lease.Time {
+func (r *Renewer) due(h *holding, now lease.Time) lease.Time {
 	_, again := h.holder.Repeat()
 	switch {
 	case h.rounds == 0:
 		return now
 	case h.rounds < firstRounds && h.holder.Lapsed(now):
-		return h.sent.Add(min(r.every, quickRound))
-	case again && now.Sub(h.begun) < h.slot.TTL:
-		return h.sent.Add(r.every / repeats)
+		return h.sent.Add(min(r.Every, quickRound))
+	case again && now.Sub(h.begun) < h.kept.TTL:
+		return h.sent.Add(r.Every / repeats)
 	case again:
-		return h.sent.Add(r.every)
+		return h.sent.Add(r.Every)
 	}
-	return h.begun.Add(r.every)
+	return h.begun.Add(r.Every)
 }
 
 // noteLate reports that this process, or the whole host, stood still.
-func (r *renewer) noteLate(late time.Duration) {
+func (r *Renewer) noteLate(late time.Duration) {
 	if late >= pauseNoted && late > time.Duration(r.paused.Load()) {
 		r.paused.Store(int64(late))
-		r.wake()
+		r.Wake()
 	}
 }
 
 // round sends one datagram for each session that is due to each coordinator.
-func (r *renewer) round() {
+func (r *Renewer) round() {
 	all := r.urgent
 	r.urgent = false
 	if len(r.holders) == 0 || len(r.names) == 0 {
 		return
 	}
 	// Agent rule 1: read before the first datagram leaves, and all that counts.
-	t0 := r.clock.Now()
+	t0 := r.Clock.Now()
 	r.last = t0
 	r.unbase(t0)
 	for _, h := range r.holders {
@@ -273,9 +310,9 @@ func (r *renewer) round() {
 			continue
 		}
 		r.begin(h, t0)
-		renewal := lease.Renewal{Session: h.slot.ID, Round: h.round, Proven: !h.holder.Lapsed(t0)}
-		if r.fence != nil {
-			renewal.Fence = r.fence(h.slot.ID)
+		renewal := lease.Renewal{Session: h.kept.ID, Round: h.round, Proven: !h.holder.Lapsed(t0)}
+		if r.Fence != nil {
+			renewal.Fence = r.Fence(h.kept.ID)
 		}
 		for _, name := range r.names {
 			// It answers only for the configuration that it has itself. To one
@@ -286,14 +323,14 @@ func (r *renewer) round() {
 				conf = r.newest
 			}
 			renewal.Configuration = conf.Index
-			_ = r.datagrams.Send(name, renewal.Marshal(&h.slot.Secret)) // lost like any datagram
+			_ = r.Datagrams.Send(name, renewal.Marshal(&h.kept.Secret)) // lost like any datagram
 		}
 	}
 }
 
 // begin begins a round of a session, or takes the last one again if it has proven
 // no deadline (agent rule 2).
-func (r *renewer) begin(h *holding, t0 lease.Time) {
+func (r *Renewer) begin(h *holding, t0 lease.Time) {
 	h.rounds++
 	h.sent = t0
 	if _, again := h.holder.Repeat(); !again {
@@ -302,7 +339,7 @@ func (r *renewer) begin(h *holding, t0 lease.Time) {
 }
 
 // answer takes in one datagram.
-func (r *renewer) answer(b []byte) {
+func (r *Renewer) answer(b []byte) {
 	u, err := lease.ParseAnswer(b)
 	if err != nil {
 		return
@@ -311,16 +348,16 @@ func (r *renewer) answer(b []byte) {
 	if !ok {
 		return
 	}
-	a, err := u.Verify(&h.slot.Secret)
+	a, err := u.Verify(&h.kept.Secret)
 	if err != nil {
 		return
 	}
-	now := r.clock.Now()
+	now := r.Clock.Now()
 	r.heard(a.Coordinator, now)
 	lapsed := h.holder.Lapsed(now)
 	deadline, moved := h.holder.Answer(a)
 	if moved {
-		h.slot.publish(now, deadline)
+		h.kept.Proven(now, deadline)
 		r.base(a)
 	}
 	if moved && lapsed {
@@ -330,31 +367,27 @@ func (r *renewer) answer(b []byte) {
 	} else if !r.urgent {
 		r.next = r.earliest(now) // a new round takes the place of a repetition
 	}
-	if h.holder.Fenced() && !h.slot.fenced.Swap(true) || moved {
-		r.wake()
+	fenced := h.holder.Fenced() && !h.told
+	if fenced {
+		h.told = true
+		h.kept.Fenced()
+	}
+	if fenced || moved {
+		r.Wake()
 	}
 }
 
 // heard notes that a coordinator answers, and reports one that did not for a
 // whole TTL.
-func (r *renewer) heard(name string, now lease.Time) {
+func (r *Renewer) heard(name string, now lease.Time) {
 	before, known := r.answered[name]
 	r.answered[name] = now
-	if !known || now.Sub(before) < 6*r.every {
+	if !known || now.Sub(before) < 6*r.Every {
 		return
 	}
 	select {
 	case r.back <- name:
-		r.wake()
+		r.Wake()
 	default:
 	}
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
