@@ -219,7 +219,7 @@ func TestFull(t *testing.T) {
 		taken := 0
 		var refused error
 		for refused == nil {
-			b, err := l.Append(1, 1, []commitlog.Entry{message("t", 0, fmt.Sprint(taken, strings.Repeat("x", 300))), message("t", 0, strings.Repeat("y", 300))})
+			b, err := l.Append(1, 1, []commitlog.Entry{message("t", 0, "short"), message("t", 0, fmt.Sprint(taken, strings.Repeat("x", 300))), message("t", 0, strings.Repeat("y", 300))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -227,7 +227,7 @@ func TestFull(t *testing.T) {
 				t.Fatalf("commit says %v, the batch %v", refused, b.Err())
 			}
 			if refused == nil {
-				taken += 2
+				taken += 3
 			}
 		}
 		if !errors.Is(refused, commitlog.ErrFull) || l.Err() != nil || taken < 4 {
@@ -245,8 +245,10 @@ func TestFull(t *testing.T) {
 			t.Errorf("of what was refused something is left: %+v", r)
 		}
 		if o.Flush == commitlog.FlushSync {
-			crashed, _ = open(t, fs.Crash(faultfs.LoseSome, 1), o)
-			check(crashed)
+			for seed := range uint64(64) {
+				crashed, _ = open(t, fs.Crash(faultfs.LoseSome, seed), o)
+				check(crashed)
+			}
 		}
 		fs.Set(faultfs.Options{})
 		commit(t, l, 1, message("t", 0, "fits now"))

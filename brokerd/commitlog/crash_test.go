@@ -93,17 +93,34 @@ func (h *history) append(epoch uint64, entries ...commitlog.Entry) error {
 		return err
 	}
 	h.acked = bytes.Clone(h.appended)
-	h.least = uint64(len(h.acked))
+	h.settle()
 	return nil
 }
 
+// settle notes what has to be there from now on.
+func (h *history) settle() {
+	h.least = uint64(len(h.acked))
+	if h.options.Flush == commitlog.FlushAsync {
+		h.least = h.l.Synced()
+	}
+}
+
+func (h *history) sync() error {
+	err := h.l.Sync()
+	if err == nil {
+		h.settle()
+	}
+	return err
+}
+
 func (h *history) cut(offset uint64) error {
-	h.least = offset
+	h.least = min(offset, h.l.Synced())
 	if _, err := h.l.Cut(offset); err != nil {
 		return err
 	}
 	h.acked = bytes.Clone(h.acked[:offset])
 	h.appended = bytes.Clone(h.acked)
+	h.settle()
 	return nil
 }
 
@@ -141,7 +158,7 @@ func (h *history) work() error {
 		func() error {
 			return h.store(commitlog.State{Epoch: 9, Incarnation: 3, Owes: true, Extra: []byte("e")})
 		},
-		func() error { return h.l.Sync() },
+		h.sync,
 		func() error { return h.fill(h.epoch(), 2) },
 		func() error { return h.l.Close() },
 		h.open,
@@ -301,6 +318,7 @@ func optionsToTest() []commitlog.Options {
 	return []commitlog.Options{
 		{SegmentSize: 1100},
 		{SegmentSize: 100_000},
+		{SegmentSize: 1100, Flush: commitlog.FlushAsync},
 	}
 }
 
@@ -323,7 +341,7 @@ func TestCrash(t *testing.T) {
 			for _, loss := range losses {
 				for seed := range loss.times {
 					if err := h.recover(crash(h.fs, loss.lose, uint64(seed+at*100)), loss.lose); err != nil {
-						t.Fatalf("segments of %d, crash at %d, lost %s (%d): %v", o.SegmentSize, at, loss.name, seed, err)
+						t.Fatalf("%+v, crash at %d, lost %s (%d): %v", o, at, loss.name, seed, err)
 					}
 				}
 			}
@@ -370,6 +388,9 @@ func (h *history) recoverOnce(fs *faultfs.FS) error {
 	}
 	if err := goOn(l); err != nil {
 		return fmt.Errorf("go on: %w", err)
+	}
+	if err := l.Sync(); err != nil {
+		return err
 	}
 	// All that was acknowledged since is durable, and a state that was read once.
 	end := l.End()

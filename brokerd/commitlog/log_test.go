@@ -64,6 +64,17 @@ func readAll(t testing.TB, l *commitlog.Log, from uint64, chunk int) []byte {
 		if len(b) == 0 {
 			return all
 		}
+		first, err := record.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rest := b; len(rest) > 0; {
+			h, err := record.Parse(rest)
+			if err != nil || h.Epoch != first.Epoch {
+				t.Fatalf("read %+v, %v in one piece with epoch %d", h, err, first.Epoch)
+			}
+			rest = rest[h.Length:]
+		}
 		all = append(all, b...)
 		from += uint64(len(b))
 	}
