@@ -44,7 +44,7 @@ func benchmark(b *testing.B, mode, flush string, producers int) {
 	s := newStage(ctx, b, data, "commitlog: {flush: "+flush+"}\n", "--mode", mode)
 	before := s.cpu()
 	pressure := lab.Pressure()
-	l := s.start(benchLength, "-producers", fmt.Sprint(producers), "-readers", "0")
+	l := s.start(benchLength, "-producers", fmt.Sprint(producers), "-readers", "0", "-drain", "1ms")
 	select {
 	case <-l.process.Done():
 	case <-ctx.Done():
