@@ -76,6 +76,9 @@ func newStage(ctx context.Context, t testing.TB, data, lines string, put ...stri
 		args = append(args, "--member", h.Name)
 	}
 	check(t, lab.Poll(ctx, 100*time.Millisecond, func() error { return s.knowsBrokers(ctx) }))
+	// A session whose opening was answered too late is nobody's, and ends after a TTL. A group
+	// that is created before may take it for the broker's own, which then owes a return.
+	check(t, lab.Wait(ctx, 3*time.Second))
 	_, err = s.cluster.MustCtl(ctx, append(args, put...)...)
 	check(t, err)
 	s.rest(ctx)
